@@ -1,0 +1,266 @@
+"""A small multiplayer game server: everyone is a colored square, and everyone sees everyone."""
+
+import argparse
+import asyncio
+import colorsys
+import functools
+import itertools
+import json
+import logging
+import random
+import signal
+import socket
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from websockets import CloseCode, ConnectionClosed, Frame, Opcode, Request, Response, State
+from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+WIDTH, HEIGHT = 800, 600  # the world, in pixels
+SIZE = 30  # the side of a player's square, in pixels
+STEP, DIAGONAL_STEP = 10, 7  # pixels per tick along each axis; 7 and 7 make about 10 as well
+TICK_RATE = 30  # ticks per second
+MESSAGE_RATE = 100  # messages that a player may send within a second
+DEFLATE_WINDOW = 4096  # bytes that compression looks back for repetition
+UNSENT_LIMIT = 4096  # bytes that the system may hold back for a slow link
+PAGE = Path(__file__).with_name("client.html")
+PAGE_POLICY = "default-src 'unsafe-inline' ws: wss:; img-src data:"  # nothing from other sites
+
+Heading = tuple[int, int]  # -1, 0 or 1 along x and along y, which points down
+log = logging.getLogger("server")
+
+
+# --- The rules. They know nothing of connections. ---
+@dataclass
+class Player:
+    """A player's square, by its top left corner in pixels, and where it is heading."""
+
+    x: int
+    y: int
+    color_number: int
+    color: str  # "#rrggbb"
+    heading: Heading = (0, 0)
+    # Headings that still have a step to get, so that a key that goes down and up between two
+    # ticks is not lost. A second's worth is kept: more keys than that are no player's.
+    presses: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
+
+
+class World:
+    """Everyone in the game, by ID."""
+
+    def __init__(self) -> None:
+        self.players: dict[int, Player] = {}
+        self.ids = itertools.count(1)
+
+    def join(self) -> int:
+        """Put a new player at a random place; return its ID, which nobody had before."""
+        x, y = random.randint(0, WIDTH - SIZE), random.randint(0, HEIGHT - SIZE)
+        taken = {player.color_number for player in self.players.values()}
+        number = next(n for n in itertools.count() if n not in taken)
+        # Hues a golden angle apart: each new one falls into the widest gap that is left.
+        rgb = colorsys.hls_to_rgb(number * 137.508 % 360 / 360, 0.65, 0.85)
+        color = "#" + bytes(round(255 * part) for part in rgb).hex()
+        player_id = next(self.ids)
+        self.players[player_id] = Player(x, y, number, color)
+        return player_id
+
+    def leave(self, player_id: int) -> None:
+        """Take a player out of the world."""
+        del self.players[player_id]
+
+    def steer(self, player_id: int, heading: Heading) -> None:
+        """Set where a player is heading. It moves with the next step, not before."""
+        player = self.players.get(player_id)  # None: it left with this message still unread
+        if player and heading != player.heading:
+            player.heading = heading
+            if heading != (0, 0):
+                player.presses.append(heading)
+
+    def step(self) -> None:
+        """Move everyone by one tick."""
+        for player in self.players.values():
+            dx, dy = player.presses.popleft() if player.presses else player.heading
+            length = DIAGONAL_STEP if dx and dy else STEP
+            player.x = min(max(player.x + dx * length, 0), WIDTH - SIZE)
+            player.y = min(max(player.y + dy * length, 0), HEIGHT - SIZE)
+
+    def state(self) -> dict[int, tuple[int, int, str]]:
+        """Return what everyone gets to see: (x, y, color) by ID."""
+        return {player_id: (p.x, p.y, p.color) for player_id, p in self.players.items()}
+
+
+# --- The messages. ---
+to_json = json.JSONEncoder(separators=(",", ":")).encode  # without the spaces that nobody reads
+
+
+def parse_move(message: str | bytes) -> Heading:
+    """Return the heading in a move message; raise ValueError with a hint for any other."""
+    if isinstance(message, str):
+        with suppress(json.JSONDecodeError):
+            match json.loads(message):
+                case {"type": "move", "dx": -1 | 0 | 1 as dx, "dy": -1 | 0 | 1 as dy}:
+                    return int(dx), int(dy)  # true and 1.0 equal 1, so they match as well
+    raise ValueError('expected the text {"type":"move","dx":DX,"dy":DY}, DX and DY -1, 0 or 1')
+
+
+# --- The connections. They know nothing of the rules. ---
+class Game:
+    """A world and the connections of its players."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.world = World()
+        self.player_ids: dict[ServerConnection, int] = {}
+        self.occupied = asyncio.Event()  # set while anyone is connected
+
+    def log(self, ws: ServerConnection, event: str) -> None:
+        log.info("%s: %s, %d online", ws.remote_address[0], event, len(self.player_ids))
+
+    def answer(self, ws: ServerConnection, request: Request) -> Response | None:
+        """Serve the page to a plain GET; return None to let a WebSocket handshake go on."""
+        if "Sec-WebSocket-Key" in request.headers:
+            origin = request.headers.get_all("Origin")
+            if not self.options.origin or set(origin) & set(self.options.origin):
+                return None
+            self.log(ws, f"refused, its page is from {origin}")
+            return ws.respond(403, "Pages from elsewhere may not connect.\n")
+        if request.path.partition("?")[0] == "/":
+            with suppress(OSError):
+                response = ws.respond(200, PAGE.read_text("utf-8"))
+                del response.headers["Content-Type"]
+                response.headers["Content-Type"] = "text/html; charset=utf-8"
+                response.headers["Cache-Control"] = "no-store"  # an edit shows on reload
+                response.headers["Content-Security-Policy"] = PAGE_POLICY
+                return response
+        return ws.respond(404, "There is nothing here. The game is at /\n")
+
+    async def play(self, ws: ServerConnection) -> None:
+        """Let a new player in and do what its messages say, until the last one."""
+        if len(self.player_ids) >= self.options.max_players:
+            # Accepted before it is closed: a browser could not read why a handshake failed.
+            self.log(ws, "refused, the game is full")
+            return await ws.close(CloseCode.TRY_AGAIN_LATER, "the game is full")
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows
+            option = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_LIMIT)
+            ws.transport.get_extra_info("socket").setsockopt(*option)
+        player_id = self.player_ids[ws] = self.world.join()
+        self.occupied.set()
+        self.log(ws, f"player {player_id} joined")
+        facts = {"width": WIDTH, "height": HEIGHT, "size": SIZE, "tick_rate": TICK_RATE}
+        # Unlike ws.send, broadcast writes before it returns: no state comes before the welcome.
+        broadcast([ws], to_json({"type": "welcome", "id": player_id, **facts}))
+        recent: deque[float] = deque(maxlen=MESSAGE_RATE)  # when the last messages came
+        try:
+            async for message in ws:
+                now = asyncio.get_running_loop().time()
+                if len(recent) == MESSAGE_RATE and now - recent[0] < 1:
+                    raise ValueError("too many messages")
+                recent.append(now)
+                self.world.steer(player_id, parse_move(message))
+        except ConnectionClosed:
+            pass
+        except ValueError as refusal:
+            await ws.close(CloseCode.POLICY_VIOLATION, str(refusal))
+
+    async def run(self) -> None:
+        """Tick at an even pace for as long as there are players."""
+        clock = asyncio.get_running_loop().time
+        due = 0.0  # when the next tick is, in seconds of the clock
+        shown = ("", 0)  # the last state that was sent, and in which second
+        while True:
+            await self.occupied.wait()
+            # Whoever is closing leaves now, however long the other end takes to close as well.
+            for ws in [ws for ws in self.player_ids if ws.state is not State.OPEN]:
+                player_id = self.player_ids.pop(ws)
+                self.world.leave(player_id)
+                sent = ws.protocol.close_sent
+                reason = f" ({sent.reason!a})" if sent and sent.reason else ""
+                self.log(ws, f"player {player_id} left{reason}")
+            if not self.player_ids:
+                self.occupied.clear()
+            self.world.step()
+            state = to_json({"type": "state", "players": self.world.state()})
+            if shown != (state, int(clock())):  # something changed, or a second went by
+                shown = (state, int(clock()))
+                self.show(state)
+            due += 1 / TICK_RATE
+            if due < clock():  # more than a tick late: what was missed is not made up
+                due = clock() + 1 / TICK_RATE
+            await asyncio.sleep(due - clock())
+
+    def show(self, state: str) -> None:
+        """Send a state to every player whose link has taken the last one."""
+        # To the others it would come late, and the next one later still: they skip it.
+        ready = [ws for ws in self.player_ids if not ws.transport.get_write_buffer_size()]
+        if len(state) <= DEFLATE_WINDOW:
+            broadcast(ready, state)
+        else:  # too long to compress well: the same plain frame for everyone costs far less
+            frame = Frame(Opcode.TEXT, state.encode()).serialize(mask=False)
+            for ws in ready:
+                ws.transport.write(frame)
+
+
+# --- The command line. ---
+async def main(options: argparse.Namespace) -> None:
+    """Run the game until Ctrl+C or SIGTERM; raise OSError if it cannot listen."""
+    loop = asyncio.get_running_loop()
+    # asyncio tries for ever to do what fails for want of memory or files. A line a minute will do.
+    complain = functools.lru_cache(log.error)
+    loop.set_exception_handler(
+        lambda _, trouble: complain(
+            f"{time.strftime('%H:%M')} {trouble['message']}: {trouble.get('exception')}"
+        )
+    )
+    game = Game(options)
+    ticking = asyncio.create_task(game.run())
+    for number in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(ticking.cancel))
+    server = await serve(
+        game.play,
+        options.host,
+        options.port,
+        process_request=game.answer,
+        ping_interval=5,  # seconds: the vanished are out after 5 and 8
+        ping_timeout=8,
+        close_timeout=1,
+        max_size=256,
+        write_limit=2**24,  # never reached: a ping that waits for room is not timed
+    )
+    if options.host == "0.0.0.0":
+        with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # sends nothing, only picks our address for it
+            options.host = probe.getsockname()[0]
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    log.info("listening: open http://%s:%d/", host, options.port)
+    with suppress(asyncio.CancelledError):
+        await ticking
+    server.close()
+    await asyncio.wait([asyncio.create_task(server.wait_closed())], timeout=2)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
+    parser.add_argument(
+        "--host",
+        default="localhost",
+        help="default localhost, this machine only; 0.0.0.0 invites the local network",
+    )
+    parser.add_argument("--port", default=8765, type=int, help="default 8765")
+    parser.add_argument("--max-players", default=1000, type=int, help="default 1000")
+    parser.add_argument(
+        "--origin",
+        action="append",
+        help="URL of the only page that may connect, as https://example.org; may be given more than once; default any page",
+    )
+    options = parser.parse_args()
+    if not 1 <= options.port <= 65535 or options.max_players < 1:
+        parser.error("--port must be from 1 to 65535, and --max-players at least 1")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("websockets").setLevel(logging.ERROR)
+    try:
+        asyncio.run(main(options))
+    except (OSError, UnicodeError) as error:
+        raise SystemExit(f"server.py: {error}; choose another --host or --port") from None

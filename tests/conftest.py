@@ -1,0 +1,206 @@
+"""A real server for each test, a small client to play with, and a real browser."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from playwright.sync_api import Browser, Error, sync_playwright
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 20  # seconds to wait for what must happen, on a machine that may be busy
+
+State = dict[str, tuple[int, int, str]]  # ID to x, y and color
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
+    """Return the first true value of the condition; fail if there is none within the timeout."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return value
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Player:
+    """A player's connection."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        options = {"max_queue": None, "ping_interval": None, "legacy": True, **options}
+        self.connection = connect(url, **options)
+        self.welcome = self.receive()
+        self.id = str(self.welcome["id"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def send(self, message: str | bytes) -> None:
+        self.connection.send(message)
+
+    def move(self, dx: int, dy: int) -> None:
+        self.send(json.dumps({"type": "move", "dx": dx, "dy": dy}))
+
+    def tap(self, dx: int, dy: int) -> None:
+        self.move(dx, dy)
+        self.move(0, 0)
+
+    def receive(self, timeout: float = PATIENCE) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self.connection.recv(timeout))
+        return message
+
+    def state(self) -> State:
+        """Return the next state that comes."""
+        message = self.receive()
+        assert message["type"] == "state"
+        players: State = message["players"]
+        return players
+
+    def wait_for(self, condition: Callable[[State], Any], timeout: float = PATIENCE) -> State:
+        """Return the first state that the condition holds for."""
+        deadline = time.monotonic() + timeout
+        while not condition(state := self.state()):
+            assert time.monotonic() < deadline, f"it did not happen in time; last: {state}"
+        return state
+
+    def states(self, seconds: float) -> list[State]:
+        """Return the states that come in this time."""
+        states = []
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                states.append(self.receive(left)["players"])
+            except TimeoutError:
+                break
+        return states
+
+    def position(self, state: State | None = None) -> tuple[int, int]:
+        x, y, _ = (state or self.wait_for(lambda players: self.id in players))[self.id]
+        return x, y
+
+    def inward(self) -> int:
+        """Return the direction along x that has room to walk, for 35 steps at least."""
+        return 1 if self.position()[0] < 385 else -1
+
+    def closed(self) -> tuple[int, str]:
+        """Return the close code and reason of the server, once it has closed the connection."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                self.connection.recv(PATIENCE)
+            except ConnectionClosed as closed:
+                return (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (1006, "")
+        raise AssertionError("the server has not closed the connection")
+
+
+class Server:
+    """A `python server.py` of its own, on a free port."""
+
+    def __init__(self, log: Path, *arguments: str, port: int | None = None, **options: Any) -> None:
+        self.log_file = log
+        self.port = port or free_port()
+        self.url = f"ws://127.0.0.1:{self.port}"
+        self.players: list[Player] = []
+        command = [sys.executable, str(ROOT / "server.py"), "--port", str(self.port), *arguments]
+        with log.open("ab") as stderr:
+            self.process = subprocess.Popen(command, stderr=stderr, **options)
+        wait_until(lambda: "listening" in self.log() or self.process.poll() is not None)
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def join(self, **options: Any) -> Player:
+        """Let a new player into the game."""
+        self.players.append(Player(self.url, **options))
+        return self.players[-1]
+
+    def join_refused(self) -> tuple[int, str]:
+        """Try to join a game that lets nobody in; return the close code and reason."""
+        with connect(self.url) as connection, pytest.raises(ConnectionClosed) as closed:
+            connection.recv(PATIENCE)
+        assert closed.value.rcvd
+        return closed.value.rcvd.code, closed.value.rcvd.reason
+
+    def interrupt(self, number: int = signal.SIGTERM) -> int:
+        """Tell the server to stop, and return its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> None:
+        """End it, and whoever plays on it."""
+        self.process.kill()
+        self.process.wait()
+        for player in self.players:
+            player.connection.close()
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start servers with arguments of the test's own. None of them may ever log a traceback."""
+    servers: list[Server] = []
+
+    def start(*arguments: str, **options: Any) -> Server:
+        servers.append(Server(tmp_path / f"server{len(servers)}.log", *arguments, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+        assert "Traceback" not in server.log(), server.log()
+
+
+@pytest.fixture
+def server(start_server: Callable[..., Server]) -> Server:
+    """A server as `python server.py` starts it."""
+    return start_server()
+
+
+def find_browser() -> str | None:
+    """Return the path of an installed Chromium or Chrome, or None for Playwright's own."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def missing(what: str) -> None:
+    """Skip the test for want of something to install, or fail where everything must be there."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(
+                executable_path=find_browser(),
+                args=[
+                    "--no-sandbox",
+                    "--disable-background-networking",
+                    "--disable-component-update",
+                ],
+            )
+        except Error as error:
+            missing(
+                f"no browser ({error.message.splitlines()[0]}): install Chromium or Chrome, "
+                "or run `playwright install chromium`"
+            )
+        yield browser
+        browser.close()

@@ -1,0 +1,171 @@
+"""The rules, without any network."""
+
+import sys
+
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(ROOT))
+from server import DIAGONAL_STEP, HEIGHT, SIZE, STEP, TICK_RATE, WIDTH, World, parse_move
+
+headings = st.tuples(st.integers(-1, 1), st.integers(-1, 1))
+
+
+def place(world: World, player_id: int, x: int, y: int) -> None:
+    world.players[player_id].x, world.players[player_id].y = x, y
+
+
+def position(world: World, player_id: int) -> tuple[int, int]:
+    x, y, _ = world.state()[player_id]
+    return x, y
+
+
+def world_with_player(x: int = 400, y: int = 300) -> tuple[World, int]:
+    world = World()
+    player_id = world.join()
+    place(world, player_id, x, y)
+    return world, player_id
+
+
+def walk(
+    world: World, player_id: int, *headings: tuple[int, int], ticks: int = 10
+) -> tuple[int, int]:
+    """Steer to all the headings between two ticks, and return how far that takes the player."""
+    x, y = position(world, player_id)
+    for heading in headings:
+        world.steer(player_id, heading)
+    for _ in range(ticks):
+        world.step()
+    new_x, new_y = position(world, player_id)
+    return new_x - x, new_y - y
+
+
+def test_the_numbers_of_the_game() -> None:
+    assert (WIDTH, HEIGHT, SIZE, STEP, DIAGONAL_STEP, TICK_RATE) == (800, 600, 30, 10, 7, 30)
+
+
+def test_a_held_key_moves_one_step_a_tick_until_released() -> None:
+    world, player = world_with_player()
+    assert walk(world, player, (1, 0), ticks=5) == (50, 0)
+    assert walk(world, player, (0, 0), ticks=5) == (0, 0)
+
+
+def test_a_diagonal_is_about_as_fast() -> None:
+    world, player = world_with_player()
+    assert walk(world, player, (-1, 1), ticks=1) == (-7, 7)
+
+
+def test_steering_alone_moves_nothing() -> None:
+    world, player = world_with_player()
+    assert walk(world, player, (1, 0), ticks=0) == (0, 0)
+
+
+def test_a_tap_between_two_ticks_is_one_step() -> None:
+    world, player = world_with_player()
+    assert walk(world, player, (1, 0), (0, 0)) == (10, 0)
+
+
+def test_no_tap_is_lost_however_many_come_between_two_ticks() -> None:
+    world, player = world_with_player()
+    assert walk(world, player, (1, 0), (0, 0), (0, 1), (0, 0)) == (10, 10)
+    assert walk(world, player, *[(1, 0), (0, 0)] * 5) == (50, 0)
+
+
+def test_the_same_heading_again_is_no_further_press() -> None:
+    world, player = world_with_player()
+    assert walk(world, player, *[(1, 0)] * 50, (0, 0)) == (10, 0)
+
+
+def test_a_storm_of_taps_is_forgotten_within_a_second() -> None:
+    world, player = world_with_player(x=0)
+    assert walk(world, player, *[(1, 0), (0, 0)] * 500, ticks=100) == (10 * TICK_RATE, 0)
+
+
+def test_steering_a_player_that_has_left_is_ignored() -> None:
+    world, player = world_with_player()
+    world.leave(player)
+    world.steer(player, (1, 0))
+    world.step()
+    assert world.state() == {}
+
+
+def test_ids_count_up_and_are_never_used_twice() -> None:
+    world = World()
+    assert [world.join(), world.join()] == [1, 2]
+    world.leave(2)
+    world.leave(1)
+    assert world.join() == 3
+
+
+def join(world: World) -> str:
+    """Let a new player in; return its color."""
+    player_id = world.join()
+    return world.state()[player_id][2]
+
+
+def test_a_new_player_takes_the_lowest_free_color() -> None:
+    world = World()
+    colors = [join(world) for _ in range(5)]
+    world.leave(2)
+    world.leave(4)
+    assert [join(world), join(world)] == [colors[1], colors[3]]
+
+
+def test_the_first_610_colors_all_differ() -> None:
+    world = World()
+    assert len({join(world) for _ in range(610)}) == 610
+
+
+def test_players_appear_at_random_places_inside_the_world() -> None:
+    world = World()
+    for _ in range(200):
+        world.join()
+    assert len({(x, y) for x, y, _ in world.state().values()}) > 150
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 30)), max_size=80))
+def test_colors_are_distinct_under_any_order_of_joins_and_leaves(actions: list[int | None]) -> None:
+    world = World()
+    for action in actions:
+        if action is None:
+            world.join()
+        elif action < len(world.players):
+            world.leave(list(world.players)[action])
+        colors = [color for _, _, color in world.state().values()]
+        assert len(set(colors)) == len(colors)
+        assert all(len(color) == 7 and int(color[1:], 16) >= 0 for color in colors)
+
+
+@given(
+    st.integers(0, WIDTH - SIZE),
+    st.integers(0, HEIGHT - SIZE),
+    st.lists(st.lists(headings, max_size=5), max_size=100),
+)
+def test_always_inside_and_never_faster_than_a_step_a_tick(
+    x: int, y: int, ticks: list[list[tuple[int, int]]]
+) -> None:
+    world, player = world_with_player(x, y)
+    for steering in ticks:
+        before = position(world, player)
+        for heading in steering:
+            world.steer(player, heading)
+        world.step()
+        after = position(world, player)
+        assert 0 <= after[0] <= WIDTH - SIZE
+        assert 0 <= after[1] <= HEIGHT - SIZE
+        dx, dy = abs(after[0] - before[0]), abs(after[1] - before[1])
+        assert (dx, dy) in {(dx, 0), (0, dy)} or max(dx, dy) <= DIAGONAL_STEP
+        assert max(dx, dy) <= STEP
+
+
+@given(headings, st.integers(0, 60))
+def test_positions_stay_whole_numbers_whatever_counts_as_one(
+    heading: tuple[int, int], ticks: int
+) -> None:
+    world, player = world_with_player()
+    dx, dy = (float(part) for part in heading)
+    world.steer(player, parse_move(f'{{"type":"move","dx":{dx},"dy":{dy}}}'))
+    for _ in range(ticks):
+        world.step()
+    assert all(type(part) is int for part in position(world, player))
