@@ -253,7 +253,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--origin",
         action="append",
-        help="URL of the only page that may connect, as https://example.org; may be given more than once; default any page",
+        help="let in only pages from this URL, as https://example.org; may repeat",
     )
     options = parser.parse_args()
     if not 1 <= options.port <= 65535 or options.max_players < 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -184,23 +184,22 @@ def missing(what: str) -> None:
     (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
 
 
+def launch_browser(playwright: Playwright) -> Browser:
+    """Start a headless Chromium; raise Error if there is none."""
+    return playwright.chromium.launch(
+        executable_path=find_browser(),
+        args=["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
+    )
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
     with sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(
-                executable_path=find_browser(),
-                args=[
-                    "--no-sandbox",
-                    "--disable-background-networking",
-                    "--disable-component-update",
-                ],
-            )
+            browser = launch_browser(playwright)
         except Error as error:
-            missing(
-                f"no browser ({error.message.splitlines()[0]}): install Chromium or Chrome, "
-                "or run `playwright install chromium`"
-            )
+            reason = error.message.splitlines()[0]
+            missing(f"install Chromium or Chrome, or run `playwright install chromium`: {reason}")
         yield browser
         browser.close()
