@@ -67,8 +67,12 @@ class Bot(WSListener):  # type: ignore[misc]
         if frame.msg_type != WSMsgType.TEXT:
             return
         if not self.key:
-            self.key = b'"%d":[' % json.loads(frame.get_payload_as_bytes())["id"]
-            self.rest()
+            player_id = json.loads(frame.get_payload_as_bytes())["id"]
+            self.key = b'"%d":[' % player_id
+            if player_id:
+                self.rest()
+            else:  # serve_bare() has no world to walk in, and gets moves as many for nothing
+                self.fidget()
             return
         self.states += 1
         self.bytes += frame.payload_size + (2 if frame.payload_size < 126 else 4)
@@ -99,6 +103,10 @@ class Bot(WSListener):  # type: ignore[misc]
         self.move((0, 0))
         self.loop.call_later(SETTLE, self.look)
 
+    def fidget(self) -> None:
+        self.move((0, 0))
+        self.loop.call_later(random.uniform(0.2, 0.5), self.fidget)
+
     def look(self) -> None:
         self.looking = True
 
@@ -124,14 +132,15 @@ class Browser(ClientConnection):
 
 
 async def serve_bare(port: int, size: int) -> None:
-    """Send ready frames of a size to all, 30 times a second, with nothing but transport.write."""
+    """Send a ready frame to all 30 times a second with bare transport.write; drop what comes."""
     frame = Frame(Opcode.TEXT, b" " * size).serialize(mask=False)
     transports: list[asyncio.Transport] = []
 
     async def handler(ws: object) -> None:
         await ws.send('{"id":0}')  # type: ignore[attr-defined]
         transports.append(ws.transport)  # type: ignore[attr-defined]
-        await ws.wait_closed()  # type: ignore[attr-defined]
+        async for _ in ws:  # type: ignore[attr-defined]
+            pass
 
     async with serve(handler, "127.0.0.1", port, compression=None):
         due = time.monotonic()
