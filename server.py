@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import colorsys
 import functools
-import itertools
 import json
 import logging
 import random
@@ -25,12 +24,10 @@ STEP, DIAGONAL_STEP = 10, 7  # pixels per tick along each axis; 7 and 7 make abo
 TICK_RATE = 30  # ticks per second
 MESSAGE_RATE = 100  # messages that a player may send within a second
 DEFLATE_WINDOW = 4096  # bytes that compression looks back for repetition
-UNSENT_LIMIT = 4096  # bytes that the system may hold back for a slow link
+BUFFER_SIZE = 4096  # bytes that the system may hold for a connection, in each direction
 PAGE = Path(__file__).with_name("client.html")
 PAGE_POLICY = "default-src 'unsafe-inline' ws: wss:; img-src data:"  # nothing from other sites
-
 Heading = tuple[int, int]  # -1, 0 or 1 along x and along y, which points down
-log = logging.getLogger("server")
 
 
 # --- The rules. They know nothing of connections. ---
@@ -43,8 +40,7 @@ class Player:
     color_number: int
     color: str  # "#rrggbb"
     heading: Heading = (0, 0)
-    # Headings that still have a step to get, so that a key that goes down and up between two
-    # ticks is not lost. A second's worth is kept: more keys than that are no player's.
+    # Headings that still have a step to get: a key may go down and up between two ticks.
     presses: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
 
 
@@ -53,19 +49,19 @@ class World:
 
     def __init__(self) -> None:
         self.players: dict[int, Player] = {}
-        self.ids = itertools.count(1)
+        self.last_id = 0
 
     def join(self) -> int:
         """Put a new player at a random place; return its ID, which nobody had before."""
         x, y = random.randint(0, WIDTH - SIZE), random.randint(0, HEIGHT - SIZE)
         taken = {player.color_number for player in self.players.values()}
-        number = next(n for n in itertools.count() if n not in taken)
+        number = min(set(range(len(taken) + 1)) - taken)
         # Hues a golden angle apart: each new one falls into the widest gap that is left.
         rgb = colorsys.hls_to_rgb(number * 137.508 % 360 / 360, 0.65, 0.85)
         color = "#" + bytes(round(255 * part) for part in rgb).hex()
-        player_id = next(self.ids)
-        self.players[player_id] = Player(x, y, number, color)
-        return player_id
+        self.last_id += 1
+        self.players[self.last_id] = Player(x, y, number, color)
+        return self.last_id
 
     def leave(self, player_id: int) -> None:
         """Take a player out of the world."""
@@ -117,7 +113,7 @@ class Game:
         self.occupied = asyncio.Event()  # set while anyone is connected
 
     def log(self, ws: ServerConnection, event: str) -> None:
-        log.info("%s: %s, %d online", ws.remote_address[0], event, len(self.player_ids))
+        logging.info("%s: %s, %d online", ws.remote_address[0], event, len(self.player_ids))
 
     def answer(self, ws: ServerConnection, request: Request) -> Response | None:
         """Serve the page to a plain GET; return None to let a WebSocket handshake go on."""
@@ -125,7 +121,7 @@ class Game:
             origin = request.headers.get_all("Origin")
             if not self.options.origin or set(origin) & set(self.options.origin):
                 return None
-            self.log(ws, f"refused, its page is from {origin}")
+            self.log(ws, f"refused a page from {origin}")
             return ws.respond(403, "Pages from elsewhere may not connect.\n")
         if request.path.partition("?")[0] == "/":
             with suppress(OSError):
@@ -143,32 +139,25 @@ class Game:
             # Accepted before it is closed: a browser could not read why a handshake failed.
             self.log(ws, "refused, the game is full")
             return await ws.close(CloseCode.TRY_AGAIN_LATER, "the game is full")
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows
-            option = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_LIMIT)
-            ws.transport.get_extra_info("socket").setsockopt(*option)
         player_id = self.player_ids[ws] = self.world.join()
         self.occupied.set()
         self.log(ws, f"player {player_id} joined")
         facts = {"width": WIDTH, "height": HEIGHT, "size": SIZE, "tick_rate": TICK_RATE}
         # Unlike ws.send, broadcast writes before it returns: no state comes before the welcome.
         broadcast([ws], to_json({"type": "welcome", "id": player_id, **facts}))
-        recent: deque[float] = deque(maxlen=MESSAGE_RATE)  # when the last messages came
+        recent: deque[float] = deque(maxlen=MESSAGE_RATE + 1)  # when the last messages came
         try:
             async for message in ws:
-                now = asyncio.get_running_loop().time()
-                if len(recent) == MESSAGE_RATE and now - recent[0] < 1:
+                recent.append(time.monotonic())
+                if len(recent) > MESSAGE_RATE and recent[-1] - recent[0] < 1:
                     raise ValueError("too many messages")
-                recent.append(now)
                 self.world.steer(player_id, parse_move(message))
-        except ConnectionClosed:
-            pass
-        except ValueError as refusal:
-            await ws.close(CloseCode.POLICY_VIOLATION, str(refusal))
+        except (ValueError, ConnectionClosed) as reason:  # to close what is closed does nothing
+            await ws.close(CloseCode.POLICY_VIOLATION, str(reason))
 
     async def run(self) -> None:
         """Tick at an even pace for as long as there are players."""
-        clock = asyncio.get_running_loop().time
-        due = 0.0  # when the next tick is, in seconds of the clock
+        due = 0.0  # when the next tick is
         shown = ("", 0)  # the last state that was sent, and in which second
         while True:
             await self.occupied.wait()
@@ -176,20 +165,19 @@ class Game:
             for ws in [ws for ws in self.player_ids if ws.state is not State.OPEN]:
                 player_id = self.player_ids.pop(ws)
                 self.world.leave(player_id)
-                sent = ws.protocol.close_sent
-                reason = f" ({sent.reason!a})" if sent and sent.reason else ""
-                self.log(ws, f"player {player_id} left{reason}")
+                reason = getattr(ws.protocol.close_sent, "reason", "")
+                self.log(ws, f"player {player_id} left" + (f" ({reason!a})" if reason else ""))
             if not self.player_ids:
                 self.occupied.clear()
             self.world.step()
             state = to_json({"type": "state", "players": self.world.state()})
-            if shown != (state, int(clock())):  # something changed, or a second went by
-                shown = (state, int(clock()))
+            now = time.monotonic()
+            if shown != (state, int(now)):  # something changed, or a second went by
+                shown = (state, int(now))
                 self.show(state)
-            due += 1 / TICK_RATE
-            if due < clock():  # more than a tick late: what was missed is not made up
-                due = clock() + 1 / TICK_RATE
-            await asyncio.sleep(due - clock())
+            # After a stall, the ticks that were missed are not made up.
+            due = due + 1 / TICK_RATE if due + 1 / TICK_RATE > now else now + 1 / TICK_RATE
+            await asyncio.sleep(due - time.monotonic())
 
     def show(self, state: str) -> None:
         """Send a state to every player whose link has taken the last one."""
@@ -207,54 +195,50 @@ class Game:
 async def main(options: argparse.Namespace) -> None:
     """Run the game until Ctrl+C or SIGTERM; raise OSError if it cannot listen."""
     loop = asyncio.get_running_loop()
-    # asyncio tries for ever to do what fails for want of memory or files. A line a minute will do.
-    complain = functools.lru_cache(log.error)
-    loop.set_exception_handler(
-        lambda _, trouble: complain(
-            f"{time.strftime('%H:%M')} {trouble['message']}: {trouble.get('exception')}"
-        )
-    )
     game = Game(options)
-    ticking = asyncio.create_task(game.run())
+    ticking = loop.create_task(game.run())
     for number in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(ticking.cancel))
+    # Without memory or open files, asyncio tries again and again. Once a minute is enough to know.
+    once = functools.lru_cache(lambda trouble, minute: logging.error(trouble))
+    loop.set_exception_handler(
+        lambda _, event: once(f"{event['message']}: {event.get('exception')}", time.time() // 60)
+    )
     server = await serve(
         game.play,
         options.host,
         options.port,
         process_request=game.answer,
-        ping_interval=5,  # seconds: the vanished are out after 5 and 8
+        ping_interval=5,  # seconds; so the vanished are gone after 13 at most
         ping_timeout=8,
         close_timeout=1,
-        max_size=256,
-        write_limit=2**24,  # never reached: a ping that waits for room is not timed
+        max_size=256,  # bytes
+        write_limit=2**24,  # bytes; never reached, for a ping that waits for room has no timeout
     )
+    # Connections inherit small buffers: a flood is read in bits, and no state waits to get old.
+    for listener in server.sockets:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_SIZE)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, BUFFER_SIZE)
     if options.host == "0.0.0.0":
         with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))  # sends nothing, only picks our address for it
             options.host = probe.getsockname()[0]
     host = f"[{options.host}]" if ":" in options.host else options.host
-    log.info("listening: open http://%s:%d/", host, options.port)
+    logging.info("listening: open http://%s:%d/", host, options.port)
     with suppress(asyncio.CancelledError):
         await ticking
     server.close()
-    await asyncio.wait([asyncio.create_task(server.wait_closed())], timeout=2)
+    await asyncio.wait([loop.create_task(server.wait_closed())], timeout=2)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-    parser.add_argument(
-        "--host",
-        default="localhost",
-        help="default localhost, this machine only; 0.0.0.0 invites the local network",
-    )
-    parser.add_argument("--port", default=8765, type=int, help="default 8765")
-    parser.add_argument("--max-players", default=1000, type=int, help="default 1000")
-    parser.add_argument(
-        "--origin",
-        action="append",
-        help="let in only pages from this URL, as https://example.org; may repeat",
-    )
+    option = parser.add_argument
+    option("--host", default="localhost", help="0.0.0.0 invites the network (%(default)s)")
+    option("--port", default=8765, type=int, help="TCP port (%(default)s)")
+    option("--max-players", default=1000, type=int, metavar="N", help="(%(default)s)")
+    option("--origin", action="append", metavar="URL", help="let in only its pages; may repeat")
     options = parser.parse_args()
     if not 1 <= options.port <= 65535 or options.max_players < 1:
         parser.error("--port must be from 1 to 65535, and --max-players at least 1")

@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -345,7 +346,9 @@ def test_after_much_coming_and_going_everything_is_as_before(server: Server) -> 
 
     files, memory = set(), []
     for _ in range(4):
-        asyncio.run(come_and_go())
+        # In a thread of its own, because Playwright's loop may be running in this one.
+        with ThreadPoolExecutor() as executor:
+            executor.submit(asyncio.run, come_and_go()).result()
         wait_until(lambda: server.log().splitlines()[-1].endswith(" 0 online"))
         time.sleep(0.2)
         files.add(open_files(server))
