@@ -123,7 +123,7 @@ class Game:
                 return None
             self.log(ws, f"refused a page from {origin}")
             return ws.respond(403, "Pages from elsewhere may not connect.\n")
-        if request.path.partition("?")[0] == "/":
+        if request.method == "GET" and request.path.partition("?")[0] == "/":
             with suppress(OSError):
                 response = ws.respond(200, PAGE.read_text("utf-8"))
                 del response.headers["Content-Type"]

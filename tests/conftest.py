@@ -114,12 +114,20 @@ class Player:
 class Server:
     """A `python server.py` of its own, on a free port."""
 
-    def __init__(self, log: Path, *arguments: str, port: int | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *arguments: str,
+        port: int | None = None,
+        program: Path = ROOT / "server.py",
+        prefix: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
         self.log_file = log
         self.port = port or free_port()
         self.url = f"ws://127.0.0.1:{self.port}"
         self.players: list[Player] = []
-        command = [sys.executable, str(ROOT / "server.py"), "--port", str(self.port), *arguments]
+        command = [*prefix, sys.executable, str(program), "--port", str(self.port), *arguments]
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr, **options)
         wait_until(lambda: "listening" in self.log() or self.process.poll() is not None)

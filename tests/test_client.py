@@ -187,7 +187,7 @@ def test_your_own_square_stands_out_by_more_than_color(client: Client, server: S
     assert not has_white_line(other.id)
 
 
-@pytest.mark.parametrize(("width", "height"), [(900, 720), (400, 800), (1200, 400), (320, 320)])
+@pytest.mark.parametrize(("width", "height"), [(900, 720), (390, 844), (844, 390), (320, 320)])
 @pytest.mark.parametrize("density", [1, 2.5])
 def test_the_canvas_fits_the_window_keeps_its_shape_and_is_sharp(
     open_page: OpenPage, width: int, height: int, density: float
@@ -490,3 +490,137 @@ def test_a_malformed_address_is_said(open_page: OpenPage, address: str) -> None:
     client = open_page(f"?server={address}")
     expect(client.status).to_contain_text("ws://host:port")
     assert client.evaluate("sockets.length") == 0
+
+
+# --- Touch and mouse ---
+
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 3,
+    "has_touch": True,
+    "is_mobile": True,
+}
+SIDEWAYS = PHONE | {"viewport": {"width": 844, "height": 390}}
+
+
+class Finger:
+    """A finger on the page, which touches places of the world."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.session = client.page.context.new_cdp_session(client.page)
+        left, top, width = client.evaluate(
+            """() => {
+                const box = document.querySelector("canvas").getBoundingClientRect();
+                return [box.left, box.top, box.width];
+            }"""
+        )
+        self.place = lambda x, y: {"x": left + x * width / 800, "y": top + y * width / 800}
+
+    def touch(self, event: str, *points: tuple[float, float]) -> None:
+        touches = [{**self.place(*point), "id": number} for number, point in enumerate(points)]
+        self.session.send("Input.dispatchTouchEvent", {"type": event, "touchPoints": touches})
+
+
+def beside(client: Client, dx: int, dy: int, distance: int = 90) -> tuple[int, int]:
+    """Return a place in a direction from the middle of the page's own square."""
+    x, y = client.position()
+    return x + 15 + dx * distance, y + 15 + dy * distance
+
+
+def directions_with_room(client: Client) -> list[tuple[int, int]]:
+    """Return the headings that lead to a place 90 pixels away and still on the canvas."""
+    headings = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy]
+    places = [(heading, beside(client, *heading)) for heading in headings]
+    return [heading for heading, (x, y) in places if 5 < x < 795 and 5 < y < 595]
+
+
+@pytest.mark.parametrize("device", [PHONE, SIDEWAYS], ids=["upright", "sideways"])
+def test_a_finger_leads_in_eight_directions_and_lets_go(
+    open_page: OpenPage, device: dict[str, Any]
+) -> None:
+    client = open_page(device=device).playing()
+    client.wait(client.state)
+    finger = Finger(client)
+    for heading in directions_with_room(client):
+        finger.touch("touchStart", beside(client, *heading))
+        client.wait(lambda: client.sent)
+        finger.touch("touchEnd")
+        client.wait(lambda: client.sent[-1] == (0, 0))
+        assert client.sent[0] == heading
+        client.page.wait_for_timeout(150)
+        client.sent.clear()
+    assert client.evaluate("[scrollX, scrollY, visualViewport.scale]") == [0, 0, 1]
+
+
+def test_a_finger_that_moves_leads_elsewhere_and_a_second_one_changes_nothing(
+    open_page: OpenPage,
+) -> None:
+    client = open_page(device=PHONE).playing()
+    client.wait(client.state)
+    finger = Finger(client)
+    first, *_, other = directions_with_room(client)
+    finger.touch("touchStart", beside(client, *first))
+    client.wait(lambda: client.sent == [first])
+    finger.touch("touchStart", beside(client, *first), beside(client, *other))
+    client.page.wait_for_timeout(100)
+    assert client.sent == [first]
+    finger.touch("touchMove", beside(client, *other), beside(client, *first))
+    client.wait(lambda: client.sent[-1] == other)
+    finger.touch("touchCancel")
+    client.wait(lambda: client.sent[-1] == (0, 0))
+
+
+def test_a_finger_that_leaves_the_canvas_lets_go(open_page: OpenPage) -> None:
+    client = open_page(device=PHONE).playing()
+    client.wait(client.state)
+    finger = Finger(client)
+    finger.touch("touchStart", beside(client, *directions_with_room(client)[0]))
+    client.wait(lambda: client.sent)
+    finger.touch("touchMove", (400, 900))
+    client.wait(lambda: client.sent[-1] == (0, 0))
+    finger.touch("touchEnd")
+
+
+def test_whoever_reaches_the_pointer_stops_there(client: Client) -> None:
+    x, y = beside(client, *directions_with_room(client)[0], 60)
+    finger = Finger(client)
+    place = finger.place(x + 7, y + 3)
+    client.page.mouse.move(place["x"], place["y"])
+    client.page.mouse.down()
+    client.wait(lambda: client.sent and client.sent[-1] == (0, 0))
+    sent = list(client.sent)
+    client.page.wait_for_timeout(500)
+    assert client.sent == sent  # it does not waver
+    here = client.position()
+    assert abs(here[0] + 15 - x) < 50
+    assert abs(here[1] + 15 - y) < 50
+    client.page.mouse.up()
+
+
+def test_the_mouse_leads_as_a_finger_does(client: Client) -> None:
+    finger = Finger(client)
+    heading = directions_with_room(client)[0]
+    place = finger.place(*beside(client, *heading))
+    client.page.mouse.move(place["x"], place["y"])
+    client.page.mouse.down(button="right")
+    client.page.mouse.up(button="right")
+    client.page.wait_for_timeout(100)
+    assert client.sent == []
+    client.page.mouse.down()
+    client.wait(lambda: client.sent == [heading])
+    client.page.mouse.move(1, 1)  # off the canvas
+    client.wait(lambda: client.sent[-1] == (0, 0))
+    client.page.mouse.up()
+
+
+def test_the_canvas_has_no_menu_and_a_phone_gets_a_hint_of_its_own(open_page: OpenPage) -> None:
+    client = open_page(device=PHONE).playing()
+    expect(client.page.get_by_text("finger")).to_be_visible()
+    expect(client.page.get_by_text("arrow keys")).to_be_hidden()
+    assert client.evaluate(
+        """() => !document.querySelector("canvas").dispatchEvent(
+            new MouseEvent("contextmenu", { cancelable: true }))"""
+    )
+    style = "getComputedStyle(document.querySelector('canvas'))"
+    assert client.evaluate(f"[{style}.touchAction, {style}.userSelect]") == ["none", "none"]
