@@ -38,6 +38,20 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def handshake(headers: str = "") -> bytes:
+    """Return the request that opens a WebSocket connection."""
+    lines = (
+        "GET / HTTP/1.1",
+        "Host: localhost",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Version: 13",
+        headers,
+    )
+    return "".join(f"{line}\r\n" for line in lines if line).encode() + b"\r\n"
+
+
 class Player:
     """A player's connection."""
 
@@ -139,6 +153,15 @@ class Server:
         """Let a new player into the game."""
         self.players.append(Player(self.url, **options))
         return self.players[-1]
+
+    def connect_raw(self, data: bytes = handshake()) -> socket.socket:
+        """Connect without any library, with small buffers, and send a handshake or other data."""
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.settimeout(PATIENCE)
+        raw.connect(("127.0.0.1", self.port))
+        raw.sendall(data)
+        return raw
 
     def join_refused(self) -> tuple[int, str]:
         """Try to join a game that lets nobody in; return the close code and reason."""

@@ -19,27 +19,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PATIENCE, Player, Server, State, wait_until
+from conftest import PATIENCE, Player, Server, State, handshake, wait_until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 StartServer = Callable[..., Server]
 MOVE = Frame(Opcode.TEXT, b'{"type":"move","dx":1,"dy":0}')
-HANDSHAKE = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n%s\r\n"
-)
-
-
-def raw_connection(server: Server, handshake: bytes = HANDSHAKE % b"") -> socket.socket:
-    """Connect with small buffers, and send a handshake or whatever else."""
-    raw = socket.socket()
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    raw.settimeout(PATIENCE)
-    raw.connect(("127.0.0.1", server.port))
-    raw.sendall(handshake)
-    return raw
 
 
 @contextmanager
@@ -102,7 +88,9 @@ def open_files(server: Server) -> int:
 def test_players_that_never_read_cost_the_others_nothing_and_are_gone_soon(server: Server) -> None:
     process = psutil.Process(server.process.pid)
     players = [server.join() for _ in range(20)]
-    stuck = [raw_connection(server) for _ in range(20)]
+    stuck = [server.connect_raw() for _ in range(20)]
+    # One of them sends a lot besides, to have the server answer what it does not read.
+    stuck[0].sendall(Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 3000)
     players[0].wait_for(lambda state: len(state) == 40)
     memory = process.memory_info().rss
     with walking(players[0]):
@@ -136,7 +124,7 @@ class SlowLink:
     def run(self) -> None:
         client, _ = self.listener.accept()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        upstream = raw_connection(self.server, b"")
+        upstream = self.server.connect_raw(b"")
         upstream.settimeout(None)
         self.ends += [client, upstream]
         threading.Thread(target=self.forward, args=(client, upstream), daemon=True).start()
@@ -235,6 +223,23 @@ def test_a_flood_is_cut_off_gains_nothing_and_hurts_nobody(server: Server) -> No
     assert server.log().count("too many messages") == 1
 
 
+def test_a_flood_of_pings_is_read_in_bits_between_the_ticks(server: Server) -> None:
+    watcher, other = server.join(), server.join()
+    flooder = server.connect_raw()
+    torrent = Frame(Opcode.PING, b"").serialize(mask=True) * 10_000
+
+    def flood() -> None:
+        with suppress(OSError):
+            while True:
+                flooder.sendall(torrent)
+
+    with walking(other):
+        threading.Thread(target=flood, daemon=True).start()
+        states = timed_states(watcher, 3)
+    flooder.close()
+    assert len(states) > 3 * 30 / 2
+
+
 def test_an_honest_player_that_mashes_its_keys_is_never_closed(server: Server) -> None:
     player = server.join()
     for _ in range(3 * 30):
@@ -255,7 +260,7 @@ def test_garbage_on_the_port_disturbs_nobody(server: Server) -> None:
     files, lines = open_files(server), len(server.log().splitlines())
     bomb = zlib.compressobj(wbits=-15)
     inflating = bomb.compress(bytes(5_000_000)) + bomb.flush(zlib.Z_SYNC_FLUSH)[:-4]
-    deflate = HANDSHAKE % b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
+    deflate = handshake("Sec-WebSocket-Extensions: permessage-deflate")
     garbage = {
         "noise": random.Random(1).randbytes(5000),
         "half a handshake": b"GET / HTTP/1.1\r\nHost: x\r\n",
@@ -265,14 +270,14 @@ def test_garbage_on_the_port_disturbs_nobody(server: Server) -> None:
         "a TLS hello": bytes.fromhex("16030100c8010000c40303") + bytes(200),
         "no such path": b"GET /secret HTTP/1.1\r\nHost: x\r\n\r\n",
         "another method": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
-        "a broken key": (HANDSHAKE % b"").replace(b"AAAA", b"*"),
-        "two origins": HANDSHAKE % b"Origin: http://a\r\nOrigin: http://b\r\n",
+        "a broken key": handshake().replace(b"AAAA", b"*"),
+        "two origins": handshake("Origin: http://a\r\nOrigin: http://b"),
         "a bomb": deflate + Frame(Opcode.TEXT, inflating[:200], rsv1=False).serialize(mask=True),
         "a compressed bomb": deflate + compressed_frame(inflating),
     }
     with walking(player):
-        connections = [raw_connection(server, data) for data in garbage.values()]
-        dropped = [raw_connection(server, b"") for _ in range(500)]
+        connections = [server.connect_raw(data) for data in garbage.values()]
+        dropped = [server.connect_raw(b"") for _ in range(500)]
         for raw in dropped:
             # Reset, not closed: the rudest way to go.
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -295,7 +300,7 @@ def compressed_frame(data: bytes) -> bytes:
 
 
 def test_half_a_handshake_does_not_stay_open_for_ever(server: Server) -> None:
-    raw = raw_connection(server, b"GET / HTTP/1.1\r\n")
+    raw = server.connect_raw(b"GET / HTTP/1.1\r\n")
     assert raw.recv(100) == b""
     raw.close()
 
@@ -365,12 +370,12 @@ def test_a_stalled_server_goes_on_without_making_up_for_it(server: Server) -> No
         server.process.send_signal(signal.SIGSTOP)
         time.sleep(3)
         server.process.send_signal(signal.SIGCONT)
-        states = timed_states(watcher, 2)
-    columns = [state[walker.id][0] for _, state in states]
+        states = watcher.states(2)
+    columns = [state[walker.id][0] for state in states]
     assert all(abs(b - a) <= 10 for a, b in pairwise(columns))
     # 3 missed seconds are 90 missed ticks.
     assert len(states) < 2 * 30 + 15
-    assert set(states[-1][1]) == {walker.id, watcher.id}
+    assert set(states[-1]) == {walker.id, watcher.id}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a system with a limit on open files")
@@ -382,7 +387,7 @@ def test_without_free_files_the_game_goes_on_and_newcomers_get_in_later(
     server = start_server(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
     player = server.join()
     with walking(player):
-        crowd = [raw_connection(server) for _ in range(60)]
+        crowd = [server.connect_raw() for _ in range(60)]
         states = timed_states(player, 4)
         assert worst_gap(states) < 1
         assert "Too many open files" in server.log()

@@ -64,10 +64,11 @@ def test_one_who_breaks_off_is_gone(server: Server) -> None:
 
 
 def test_one_who_says_goodbye_but_does_not_hang_up_is_gone(server: Server) -> None:
-    stays, lingers = server.join(), server.join()
+    stays, lingers = server.join(), server.connect_raw()
     stays.wait_for(lambda players: "2" in players)
-    lingers.connection.socket.sendall(Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True))
-    stays.wait_for(lambda players: "2" not in players, timeout=3)
+    lingers.sendall(Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True))
+    stays.wait_for(lambda players: "2" not in players, timeout=4)
+    lingers.close()
 
 
 def test_a_full_world_says_so_and_lets_in_again_when_there_is_room(
@@ -205,6 +206,7 @@ def test_a_bad_message_is_answered_with_what_was_expected(
     ("opcode", "data", "expected_code"),
     [
         (Opcode.TEXT, GOOD.encode().ljust(300), 1009),
+        (Opcode.TEXT, b"nonsense", 1008),
         (Opcode.TEXT, b"\xff\xfe", 1007),
         (Opcode.CONT, b"", 1002),
     ],
@@ -212,12 +214,13 @@ def test_a_bad_message_is_answered_with_what_was_expected(
 def test_a_broken_frame_ends_the_game_at_once_even_for_one_who_does_not_hang_up(
     server: Server, opcode: Opcode, data: bytes, expected_code: int
 ) -> None:
-    stays, offender = server.join(), server.join()
+    stays, offender = server.join(), server.connect_raw()
     stays.wait_for(lambda players: "2" in players)
-    wire = offender.connection.socket
-    wire.sendall(Frame(opcode, data).serialize(mask=True))
-    stays.wait_for(lambda players: "2" not in players, timeout=3)
-    assert offender.closed()[0] == expected_code
+    offender.sendall(Frame(opcode, data).serialize(mask=True))
+    stays.wait_for(lambda players: "2" not in players, timeout=4)
+    answer = b"".join(iter(lambda: offender.recv(4096), b""))
+    offender.close()
+    assert expected_code.to_bytes(2, "big") in answer
     assert server.log().count("player 2 left") == 1
 
 
@@ -279,13 +282,8 @@ def test_whatever_anyone_sends_others_go_on_and_see_nothing(server: Server) -> N
 def test_a_stopped_server_says_goodbye_to_all_and_exits_soon(server: Server, number: int) -> None:
     players = [server.join() for _ in range(3)]
     # One client that never answers, and one that has not even finished its handshake.
-    deaf = socket.create_connection(("127.0.0.1", server.port))
-    deaf.sendall(
-        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    with deaf, socket.create_connection(("127.0.0.1", server.port)) as half_open:
-        half_open.sendall(b"GET / HTTP/1.1\r\n")
+    deaf = server.connect_raw()
+    with deaf, server.connect_raw(b"GET / HTTP/1.1\r\n"):
         players[0].wait_for(lambda state: len(state) == 4)
         start = time.monotonic()
         assert server.interrupt(number) == 0
