@@ -1,4 +1,4 @@
-"""Make client.png anew: the real page in a real game with seven other players.
+"""Make client.png anew: the real page in a real game of ten players.
 
 Run it as `python tests/screenshot.py`.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from conftest import ROOT, Server, launch_browser
 from playwright.sync_api import sync_playwright
 
-OTHERS = 7
+OTHERS = 9
 HEADINGS = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
 
 
@@ -22,13 +22,14 @@ def main() -> None:
         others = [server.join() for _ in range(OTHERS)]
         page = browser.new_page(viewport={"width": 880, "height": 700}, device_scale_factor=2)
         page.goto((ROOT / "client.html").as_uri())
-        page.keyboard.down("ArrowRight")
-        deadline = time.monotonic() + 2
+        page.get_by_text("You are player").wait_for()
+        # To the middle of the field, so that the whole outline is in the picture.
+        page.mouse.move(440, 320)
+        page.mouse.down()
+        deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
             random.choice(others).move(*random.choice(HEADINGS))
-            time.sleep(0.05)
-        page.keyboard.down("ArrowDown")
-        page.wait_for_timeout(300)
+            page.wait_for_timeout(50)
         page.screenshot(path=ROOT / "client.png")
         browser.close()
         server.stop()
