@@ -142,7 +142,8 @@ async def serve_bare(port: int, size: int) -> None:
         async for _ in ws:  # type: ignore[attr-defined]
             pass
 
-    async with serve(handler, "127.0.0.1", port, compression=None):
+    # Pings as often as the game's, for without them nobody could do either.
+    async with serve(handler, "127.0.0.1", port, compression=None, ping_interval=5):
         due = time.monotonic()
         while True:
             for transport in transports:
