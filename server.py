@@ -23,10 +23,10 @@ SIZE = 30  # the side of a player's square, in pixels
 STEP, DIAGONAL_STEP = 10, 7  # pixels per tick along each axis; 7 and 7 make about 10 as well
 TICK_RATE = 30  # ticks per second
 MESSAGE_RATE = 100  # messages that a player may send within a second
-DEFLATE_WINDOW = 4096  # bytes that compression looks back for repetition
-BUFFER_SIZE = 4096  # bytes that the system may hold for a connection, in each direction
+DEFLATE_WINDOW = 4096  # bytes that websockets' compression looks back on
+BUFFER_SIZE = 4096  # bytes, about, that the system may keep unread or unsent for a connection
 PAGE = Path(__file__).with_name("client.html")
-PAGE_POLICY = "default-src 'unsafe-inline' ws: wss:; img-src data:"  # nothing from other sites
+PAGE_POLICY = "default-src 'unsafe-inline' ws: wss:; img-src data:"  # no code from elsewhere
 Heading = tuple[int, int]  # -1, 0 or 1 along x and along y, which points down
 
 
@@ -40,8 +40,8 @@ class Player:
     color_number: int
     color: str  # "#rrggbb"
     heading: Heading = (0, 0)
-    # Headings that still have a step to get: a key may go down and up between two ticks.
-    presses: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
+    # Headings that are owed a step, for a second at most: a key may go down and up within a tick.
+    pending: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
 
 
 class World:
@@ -73,12 +73,12 @@ class World:
         if player and heading != player.heading:
             player.heading = heading
             if heading != (0, 0):
-                player.presses.append(heading)
+                player.pending.append(heading)
 
     def step(self) -> None:
         """Move everyone by one tick."""
         for player in self.players.values():
-            dx, dy = player.presses.popleft() if player.presses else player.heading
+            dx, dy = player.pending.popleft() if player.pending else player.heading
             length = DIAGONAL_STEP if dx and dy else STEP
             player.x = min(max(player.x + dx * length, 0), WIDTH - SIZE)
             player.y = min(max(player.y + dy * length, 0), HEIGHT - SIZE)
@@ -116,22 +116,22 @@ class Game:
         logging.info("%s: %s, %d online", ws.remote_address[0], event, len(self.player_ids))
 
     def answer(self, ws: ServerConnection, request: Request) -> Response | None:
-        """Serve the page to a plain GET; return None to let a WebSocket handshake go on."""
+        """Serve the page to a plain GET; return None to let an allowed handshake go on."""
         if "Sec-WebSocket-Key" in request.headers:
-            origin = request.headers.get_all("Origin")
-            if not self.options.origin or set(origin) & set(self.options.origin):
+            origins = request.headers.get_all("Origin")
+            if not self.options.origin or set(origins) & set(self.options.origin):
                 return None
-            self.log(ws, f"refused a page from {origin}")
+            self.log(ws, f"refused, its origin is {origins}")
             return ws.respond(403, "Pages from elsewhere may not connect.\n")
         if request.method == "GET" and request.path.partition("?")[0] == "/":
             with suppress(OSError):
                 response = ws.respond(200, PAGE.read_text("utf-8"))
-                del response.headers["Content-Type"]
+                del response.headers["Content-Type"]  # or there would be two
                 response.headers["Content-Type"] = "text/html; charset=utf-8"
                 response.headers["Cache-Control"] = "no-store"  # an edit shows on reload
                 response.headers["Content-Security-Policy"] = PAGE_POLICY
                 return response
-        return ws.respond(404, "There is nothing here. The game is at /\n")
+        return ws.respond(404, "Not found. The game is at /, if client.html is beside server.py.\n")
 
     async def play(self, ws: ServerConnection) -> None:
         """Let a new player in and do what its messages say, until the last one."""
@@ -143,7 +143,7 @@ class Game:
         self.occupied.set()
         self.log(ws, f"player {player_id} joined")
         facts = {"width": WIDTH, "height": HEIGHT, "size": SIZE, "tick_rate": TICK_RATE}
-        # Unlike ws.send, broadcast writes before it returns: no state comes before the welcome.
+        # ws.send may pause, and a state overtake the welcome. broadcast writes before it returns.
         broadcast([ws], to_json({"type": "welcome", "id": player_id, **facts}))
         recent: deque[float] = deque(maxlen=MESSAGE_RATE + 1)  # when the last messages came
         try:
@@ -152,11 +152,11 @@ class Game:
                 if len(recent) > MESSAGE_RATE and recent[-1] - recent[0] < 1:
                     raise ValueError("too many messages")
                 self.world.steer(player_id, parse_move(message))
-        except (ValueError, ConnectionClosed) as reason:  # to close what is closed does nothing
+        except (ValueError, ConnectionClosed) as reason:  # if it is closed, close() does nothing
             await ws.close(CloseCode.POLICY_VIOLATION, str(reason))
 
     async def run(self) -> None:
-        """Tick at an even pace for as long as there are players."""
+        """Tick at an even pace while there are players, and sleep while there are none."""
         due = 0.0  # when the next tick is
         shown = ("", 0)  # the last state that was sent, and in which second
         while True:
@@ -175,8 +175,8 @@ class Game:
             if shown != (state, int(now)):  # something changed, or a second went by
                 shown = (state, int(now))
                 self.show(state)
-            # After a stall, the ticks that were missed are not made up.
-            due = due + 1 / TICK_RATE if due + 1 / TICK_RATE > now else now + 1 / TICK_RATE
+            # Ticks missed in a stall are skipped, not caught up on.
+            due = (due if due + 1 / TICK_RATE > now else now) + 1 / TICK_RATE
             await asyncio.sleep(due - time.monotonic())
 
     def show(self, state: str) -> None:
@@ -199,33 +199,33 @@ async def main(options: argparse.Namespace) -> None:
     ticking = loop.create_task(game.run())
     for number in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(ticking.cancel))
-    # Without memory or open files, asyncio tries again and again. Once a minute is enough to know.
-    once = functools.lru_cache(lambda trouble, minute: logging.error(trouble))
+    # Short of files or memory, asyncio says so over and over. The cache lets one a minute through.
+    log_once = functools.lru_cache(lambda trouble, minute: logging.error(trouble))
     loop.set_exception_handler(
-        lambda _, event: once(f"{event['message']}: {event.get('exception')}", time.time() // 60)
+        lambda _, what: log_once(f"{what['message']}: {what.get('exception')}", time.time() // 60)
     )
     server = await serve(
         game.play,
         options.host,
         options.port,
         process_request=game.answer,
-        ping_interval=5,  # seconds; so the vanished are gone after 13 at most
+        ping_interval=5,  # seconds; with the timeout, the vanished are gone after 13
         ping_timeout=8,
         close_timeout=1,
         max_size=256,  # bytes
-        write_limit=2**24,  # bytes; never reached, for a ping that waits for room has no timeout
+        write_limit=2**24,  # bytes; out of reach, for above it a ping waits without a timeout
     )
     # Connections inherit small buffers: a flood is read in bits, and no state waits to get old.
     for listener in server.sockets:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_SIZE)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, BUFFER_SIZE)
-    if options.host == "0.0.0.0":
+    host, port = options.host, options.port
+    if host == "0.0.0.0":
         with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
-            probe.connect(("192.0.2.1", 9))  # sends nothing, only picks our address for it
-            options.host = probe.getsockname()[0]
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    logging.info("listening: open http://%s:%d/", host, options.port)
+            probe.connect(("192.0.2.1", 9))  # sends nothing, but tells which address is ours
+            host = probe.getsockname()[0]
+    logging.info("listening: open http://%s:%d/", f"[{host}]" if ":" in host else host, port)
     with suppress(asyncio.CancelledError):
         await ticking
     server.close()
@@ -237,8 +237,8 @@ if __name__ == "__main__":
     option = parser.add_argument
     option("--host", default="localhost", help="0.0.0.0 invites the network (%(default)s)")
     option("--port", default=8765, type=int, help="TCP port (%(default)s)")
-    option("--max-players", default=1000, type=int, metavar="N", help="(%(default)s)")
-    option("--origin", action="append", metavar="URL", help="let in only its pages; may repeat")
+    option("--max-players", default=1000, type=int, metavar="N", help="in at once (%(default)s)")
+    option("--origin", action="append", metavar="URL", help="let in its pages only; may repeat")
     options = parser.parse_args()
     if not 1 <= options.port <= 65535 or options.max_players < 1:
         parser.error("--port must be from 1 to 65535, and --max-players at least 1")
