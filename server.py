@@ -70,10 +70,10 @@ class World:
     def steer(self, player_id: int, heading: Heading) -> None:
         """Set where a player is heading. It moves with the next step, not before."""
         player = self.players.get(player_id)  # None: it left with this message still unread
-        if player and heading != player.heading:
+        if player:
+            if any(new and new != old for new, old in zip(heading, player.heading, strict=True)):
+                player.pending.append(heading)  # a key went down, not only up
             player.heading = heading
-            if heading != (0, 0):
-                player.pending.append(heading)
 
     def step(self) -> None:
         """Move everyone by one tick."""
@@ -94,11 +94,10 @@ to_json = json.JSONEncoder(separators=(",", ":")).encode  # without the spaces t
 
 def parse_move(message: str | bytes) -> Heading:
     """Return the heading in a move message; raise ValueError with a hint for any other."""
-    if isinstance(message, str):
-        with suppress(json.JSONDecodeError):
-            match json.loads(message):
-                case {"type": "move", "dx": -1 | 0 | 1 as dx, "dy": -1 | 0 | 1 as dy}:
-                    return int(dx), int(dy)  # true and 1.0 equal 1, so they match as well
+    with suppress(json.JSONDecodeError):
+        match isinstance(message, str) and json.loads(message):
+            case {"type": "move", "dx": -1 | 0 | 1 as dx, "dy": -1 | 0 | 1 as dy}:
+                return int(dx), int(dy)  # true and 1.0 equal 1, so they match as well
     raise ValueError('expected the text {"type":"move","dx":DX,"dy":DY}, DX and DY -1, 0 or 1')
 
 
@@ -121,10 +120,11 @@ class Game:
             origins = request.headers.get_all("Origin")
             if not self.options.origin or set(origins) & set(self.options.origin):
                 return None
-            self.log(ws, f"refused, its origin is {origins}")
+            self.log(ws, f"refused, its origin is {origins!s:.99}")
             return ws.respond(403, "Pages from elsewhere may not connect.\n")
         if request.method == "GET" and request.path.partition("?")[0] == "/":
-            with suppress(OSError):
+            with suppress(OSError, UnicodeError):
+                ws.close_timeout = 30  # seconds; a slow link needs some for the page
                 response = ws.respond(200, PAGE.read_text("utf-8"))
                 del response.headers["Content-Type"]  # or there would be two
                 response.headers["Content-Type"] = "text/html; charset=utf-8"
@@ -161,6 +161,9 @@ class Game:
         shown = ("", 0)  # the last state that was sent, and in which second
         while True:
             await self.occupied.wait()
+            for ws in self.player_ids:  # does any send pings, and not read the answers?
+                if ws.transport.get_write_buffer_size() > BUFFER_SIZE + 2 * len(shown[0]):
+                    ws.transport.abort()
             # Whoever is closing leaves now, however long the other end takes to close as well.
             for ws in [ws for ws in self.player_ids if ws.state is not State.OPEN]:
                 player_id = self.player_ids.pop(ws)
@@ -175,13 +178,11 @@ class Game:
             if shown != (state, int(now)):  # something changed, or a second went by
                 shown = (state, int(now))
                 self.show(state)
-            # Ticks missed in a stall are skipped, not caught up on.
-            due = (due if due + 1 / TICK_RATE > now else now) + 1 / TICK_RATE
+            due = (due if due + 1 / TICK_RATE > now else now) + 1 / TICK_RATE  # skips missed ones
             await asyncio.sleep(due - time.monotonic())
 
     def show(self, state: str) -> None:
-        """Send a state to every player whose link has taken the last one."""
-        # To the others it would come late, and the next one later still: they skip it.
+        """Send a state to all but those whose link has not taken the last: it would come late."""
         ready = [ws for ws in self.player_ids if not ws.transport.get_write_buffer_size()]
         if len(state) <= DEFLATE_WINDOW:
             broadcast(ready, state)
@@ -196,9 +197,9 @@ async def main(options: argparse.Namespace) -> None:
     """Run the game until Ctrl+C or SIGTERM; raise OSError if it cannot listen."""
     loop = asyncio.get_running_loop()
     game = Game(options)
-    ticking = loop.create_task(game.run())
-    for number in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(ticking.cancel))
+    ticker = loop.create_task(game.run())
+    for each in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler
+        signal.signal(each, lambda *_: loop.is_closed() or loop.call_soon_threadsafe(ticker.cancel))
     # Short of files or memory, asyncio says so over and over. The cache lets one a minute through.
     log_once = functools.lru_cache(lambda trouble, minute: logging.error(trouble))
     loop.set_exception_handler(
@@ -227,18 +228,17 @@ async def main(options: argparse.Namespace) -> None:
             host = probe.getsockname()[0]
     logging.info("listening: open http://%s:%d/", f"[{host}]" if ":" in host else host, port)
     with suppress(asyncio.CancelledError):
-        await ticking
+        await ticker
     server.close()
     await asyncio.wait([loop.create_task(server.wait_closed())], timeout=2)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-    option = parser.add_argument
-    option("--host", default="localhost", help="0.0.0.0 invites the network (%(default)s)")
-    option("--port", default=8765, type=int, help="TCP port (%(default)s)")
-    option("--max-players", default=1000, type=int, metavar="N", help="in at once (%(default)s)")
-    option("--origin", action="append", metavar="URL", help="let in its pages only; may repeat")
+    parser.add_argument("--host", default="localhost", help="0.0.0.0 for the network (%(default)s)")
+    parser.add_argument("--port", default=8765, type=int, help="TCP port (%(default)s)")
+    parser.add_argument("--max-players", default=1000, type=int, help="in at once (%(default)s)")
+    parser.add_argument("--origin", action="append", help="URL whose pages may play; may repeat")
     options = parser.parse_args()
     if not 1 <= options.port <= 65535 or options.max_players < 1:
         parser.error("--port must be from 1 to 65535, and --max-players at least 1")

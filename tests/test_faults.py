@@ -89,8 +89,6 @@ def test_players_that_never_read_cost_the_others_nothing_and_are_gone_soon(serve
     process = psutil.Process(server.process.pid)
     players = [server.join() for _ in range(20)]
     stuck = [server.connect_raw() for _ in range(20)]
-    # One of them sends a lot besides, to have the server answer what it does not read.
-    stuck[0].sendall(Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 3000)
     players[0].wait_for(lambda state: len(state) == 40)
     memory = process.memory_info().rss
     with walking(players[0]):
@@ -204,6 +202,7 @@ def test_a_flood_is_cut_off_gains_nothing_and_hurts_nobody(server: Server) -> No
     watcher, other = server.join(), server.join()
     with walking(other):
         flooder = server.join()
+        places = [watcher.wait_for(lambda state: flooder.id in state)[flooder.id][:2]]
         torrent = MOVE.serialize(mask=True) * 1000
 
         def flood() -> None:
@@ -216,7 +215,7 @@ def test_a_flood_is_cut_off_gains_nothing_and_hurts_nobody(server: Server) -> No
         states = timed_states(watcher, 2)
         assert flooder.closed() == (1008, "too many messages")
         assert time.monotonic() - start < 10
-    places = [state[flooder.id][:2] for _, state in states if flooder.id in state]
+    places += [state[flooder.id][:2] for _, state in states if flooder.id in state]
     assert all(abs(b[0] - a[0]) <= 10 and a[1] == b[1] for a, b in pairwise(places))
     assert flooder.id not in states[-1][1]
     assert worst_gap(states) < 0.5
@@ -238,6 +237,20 @@ def test_a_flood_of_pings_is_read_in_bits_between_the_ticks(server: Server) -> N
         states = timed_states(watcher, 3)
     flooder.close()
     assert len(states) > 3 * 30 / 2
+
+
+def test_one_who_has_answers_pile_up_is_cut_off(server: Server) -> None:
+    process = psutil.Process(server.process.pid)
+    watcher = server.join()
+    memory = process.memory_info().rss
+    flooder = server.connect_raw()
+    torrent = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 1000
+    with suppress(ConnectionError):
+        while True:
+            flooder.sendall(torrent)
+    flooder.close()
+    assert set(watcher.wait_for(lambda state: len(state) == 1)) == {watcher.id}
+    assert process.memory_info().rss < memory + 10_000_000
 
 
 def test_an_honest_player_that_mashes_its_keys_is_never_closed(server: Server) -> None:

@@ -4,6 +4,7 @@ import http.client
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -81,6 +82,14 @@ def test_the_served_page_plays_on_the_server_it_came_from(browser: Browser, serv
     ]
     assert troubles == []  # nor has the policy forbidden anything that the page does
     page.close()
+
+
+def test_a_slow_reader_gets_the_whole_page(server: Server) -> None:
+    raw = server.connect_raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    time.sleep(3)
+    page = b"".join(iter(lambda: raw.recv(4096), b""))
+    raw.close()
+    assert page.endswith((ROOT / "client.html").read_bytes())
 
 
 # --- Who may connect ---

@@ -72,6 +72,11 @@ def test_no_tap_is_lost_however_many_come_between_two_ticks() -> None:
     assert walk(world, player, *[(1, 0), (0, 0)] * 5) == (50, 0)
 
 
+def test_letting_go_of_one_of_two_keys_is_no_further_press() -> None:
+    world, player = world_with_player()
+    assert walk(world, player, (1, 1), (1, 0), (0, 0)) == (7, 7)
+
+
 def test_the_same_heading_again_is_no_further_press() -> None:
     world, player = world_with_player()
     assert walk(world, player, *[(1, 0)] * 50, (0, 0)) == (10, 0)
