@@ -17,6 +17,7 @@ from typing import Any, Self
 import pytest
 from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +57,11 @@ def handshake(headers: str = "") -> bytes:
     return "".join(f"{line}\r\n" for line in lines if line).encode() + b"\r\n"
 
 
+def move(dx: int, dy: int) -> str:
+    """Return a move message."""
+    return json.dumps({"type": "move", "dx": dx, "dy": dy})
+
+
 class Player:
     """A player's connection."""
 
@@ -75,11 +81,12 @@ class Player:
         self.connection.send(message)
 
     def move(self, dx: int, dy: int) -> None:
-        self.send(json.dumps({"type": "move", "dx": dx, "dy": dy}))
+        self.send(move(dx, dy))
 
     def tap(self, dx: int, dy: int) -> None:
-        self.move(dx, dy)
-        self.move(0, 0)
+        """Press and release a key, in one piece, so that there is no tick between."""
+        frames = (Frame(Opcode.TEXT, move(*heading).encode()) for heading in ((dx, dy), (0, 0)))
+        self.connection.socket.sendall(b"".join(frame.serialize(mask=True) for frame in frames))
 
     def receive(self, timeout: float = PATIENCE) -> dict[str, Any]:
         message: dict[str, Any] = json.loads(self.connection.recv(timeout))
