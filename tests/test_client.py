@@ -478,6 +478,7 @@ def test_one_who_was_thrown_out_is_told_why_and_stays_out(client: Client) -> Non
     client.evaluate("sockets[0].send('{}')")
     expect(client.status).to_contain_text("expected", timeout=PATIENCE * 1000)
     client.evaluate("dispatchEvent(new Event('online'))")
+    client.page.keyboard.press("ArrowLeft")
     client.page.wait_for_timeout(1500)
     assert client.evaluate("sockets.length") == 1
     expect(client.status).to_contain_text("Disconnected: expected")
