@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, ROOT, Player, Server, wait_until
+from conftest import PATIENCE, ROOT, Player, Server, missing, wait_until
 from playwright.sync_api import Browser, Page, Request, WebSocket, expect
 
 StartServer = Callable[..., Server]
@@ -500,7 +500,10 @@ def test_unknown_messages_are_ignored(client: Client) -> None:
 def test_opened_as_a_file_the_page_connects_to_this_machine(
     open_page: OpenPage, start_server: StartServer
 ) -> None:
-    client = open_page("", to=start_server(port=8765)).playing()
+    server = start_server(port=8765)
+    if "listening" not in server.log():
+        missing("stop what listens on port 8765, where the page looks for its server")
+    client = open_page("", to=server).playing()
     assert client.evaluate("sockets[0].url") == "ws://localhost:8765/"
     assert [url for url in client.requests if not url.startswith(("file:", "data:"))] == []
 

@@ -1,6 +1,7 @@
 """The page over HTTP, who may connect, and a link for friends."""
 
 import http.client
+import os
 import re
 import shutil
 import subprocess
@@ -124,7 +125,7 @@ def ip(*arguments: str) -> None:
 @pytest.fixture
 def two_hosts() -> Iterator[tuple[str, str]]:
     """Two hosts on a network of their own: the names of their network namespaces."""
-    names = ("squares-server", "squares-friend")
+    names = (f"server-{os.getpid()}", f"friend-{os.getpid()}")
     try:
         for name in names:
             ip("netns", "add", name)
