@@ -35,9 +35,10 @@ def walking(player: Player) -> Iterator[None]:
 
     def walk() -> None:
         direction = 1
-        while not stop.wait(0.5):
-            direction = -direction
-            player.move(direction, 0)
+        with suppress(ConnectionClosed):
+            while not stop.wait(0.5):
+                direction = -direction
+                player.move(direction, 0)
 
     player.move(player.inward(), 0)
     thread = threading.Thread(target=walk)
@@ -409,4 +410,4 @@ def test_without_free_files_the_game_goes_on_and_newcomers_get_in_later(
             raw.close()
         newcomer = server.join()
         assert newcomer.id in newcomer.state()
-        assert server.interrupt() == 0
+    assert server.interrupt() == 0
