@@ -105,7 +105,8 @@ class Bot(WSListener):  # type: ignore[misc]
 
     def fidget(self) -> None:
         self.move((0, 0))
-        self.loop.call_later(random.uniform(0.2, 0.5), self.fidget)
+        # As many moves as in the game, where a walk and a rest take 0.6 seconds.
+        self.loop.call_later(random.uniform(0.15, 0.45), self.fidget)
 
     def look(self) -> None:
         self.looking = True
