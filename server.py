@@ -25,7 +25,6 @@ TICK_RATE = 30  # ticks per second
 MESSAGE_RATE = 100  # messages that a player may send within a second
 DEFLATE_WINDOW = 4096  # bytes that websockets' compression looks back on
 BUFFER_SIZE = 4096  # bytes, about, that the system may keep unread or unsent for a connection
-PAGE = Path(__file__).with_name("client.html")
 PAGE_POLICY = "default-src 'unsafe-inline' ws: wss:; img-src data:"  # no code from elsewhere
 Heading = tuple[int, int]  # -1, 0 or 1 along x and along y, which points down
 
@@ -69,8 +68,7 @@ class World:
 
     def steer(self, player_id: int, heading: Heading) -> None:
         """Set where a player is heading. It moves with the next step, not before."""
-        player = self.players.get(player_id)  # None: it left with this message still unread
-        if player:
+        if player := self.players.get(player_id):  # it may have left with this message unread
             if any(new and new != old for new, old in zip(heading, player.heading, strict=True)):
                 player.pending.append(heading)  # a key went down, not only up
             player.heading = heading
@@ -79,9 +77,10 @@ class World:
         """Move everyone by one tick."""
         for player in self.players.values():
             dx, dy = player.pending.popleft() if player.pending else player.heading
-            length = DIAGONAL_STEP if dx and dy else STEP
-            player.x = min(max(player.x + dx * length, 0), WIDTH - SIZE)
-            player.y = min(max(player.y + dy * length, 0), HEIGHT - SIZE)
+            if dx or dy:
+                length = DIAGONAL_STEP if dx and dy else STEP
+                player.x = min(max(player.x + dx * length, 0), WIDTH - SIZE)
+                player.y = min(max(player.y + dy * length, 0), HEIGHT - SIZE)
 
     def state(self) -> dict[int, tuple[int, int, str]]:
         """Return what everyone gets to see: (x, y, color) by ID."""
@@ -92,6 +91,7 @@ class World:
 to_json = json.JSONEncoder(separators=(",", ":")).encode  # without the spaces that nobody reads
 
 
+@functools.lru_cache  # nearly every message is one of the same nine
 def parse_move(message: str | bytes) -> Heading:
     """Return the heading in a move message; raise ValueError with a hint for any other."""
     with suppress(json.JSONDecodeError):
@@ -110,6 +110,7 @@ class Game:
         self.world = World()
         self.player_ids: dict[ServerConnection, int] = {}
         self.occupied = asyncio.Event()  # set while anyone is connected
+        self.longest_state = 0.0  # of late, in bytes
 
     def log(self, ws: ServerConnection, event: str) -> None:
         logging.info("%s: %s, %d online", ws.remote_address[0], event, len(self.player_ids))
@@ -125,12 +126,12 @@ class Game:
         if request.method == "GET" and request.path.partition("?")[0] == "/":
             with suppress(OSError, UnicodeError):
                 ws.close_timeout = 30  # seconds; a slow link needs some for the page
-                response = ws.respond(200, PAGE.read_text("utf-8"))
-                del response.headers["Content-Type"]  # or there would be two
-                response.headers["Content-Type"] = "text/html; charset=utf-8"
-                response.headers["Cache-Control"] = "no-store"  # an edit shows on reload
-                response.headers["Content-Security-Policy"] = PAGE_POLICY
-                return response
+                page = ws.respond(200, Path(__file__).with_name("client.html").read_text("utf-8"))
+                del page.headers["Content-Type"]  # or there would be two
+                page.headers["Content-Type"] = "text/html; charset=utf-8"
+                page.headers["Cache-Control"] = "no-store"  # an edit shows on reload
+                page.headers["Content-Security-Policy"] = PAGE_POLICY
+                return page
         return ws.respond(404, "Not found. The game is at /, if client.html is beside server.py.\n")
 
     async def play(self, ws: ServerConnection) -> None:
@@ -161,13 +162,9 @@ class Game:
         shown = ("", 0)  # the last state that was sent, and in which second
         while True:
             await self.occupied.wait()
-            for ws in self.player_ids:  # does any send pings, and not read the answers?
-                if ws.transport.get_write_buffer_size() > BUFFER_SIZE + 2 * len(shown[0]):
-                    ws.transport.abort()
             # Whoever is closing leaves now, however long the other end takes to close as well.
-            for ws in [ws for ws in self.player_ids if ws.state is not State.OPEN]:
-                player_id = self.player_ids.pop(ws)
-                self.world.leave(player_id)
+            for ws in [ws for ws in self.player_ids if ws.protocol.state is not State.OPEN]:
+                self.world.leave(player_id := self.player_ids.pop(ws))
                 reason = getattr(ws.protocol.close_sent, "reason", "")
                 self.log(ws, f"player {player_id} left" + (f" ({reason!a})" if reason else ""))
             if not self.player_ids:
@@ -183,13 +180,16 @@ class Game:
 
     def show(self, state: str) -> None:
         """Send a state to all but those whose link has not taken the last: it would come late."""
-        ready = [ws for ws in self.player_ids if not ws.transport.get_write_buffer_size()]
-        if len(state) <= DEFLATE_WINDOW:
-            broadcast(ready, state)
-        else:  # too long to compress well: the same plain frame for everyone costs far less
-            frame = Frame(Opcode.TEXT, state.encode()).serialize(mask=False)
-            for ws in ready:
+        self.longest_state = max(len(state), 0.999 * self.longest_state)
+        frame = Frame(Opcode.TEXT, state.encode()).serialize(mask=False)
+        for ws in self.player_ids:
+            unsent = ws.transport.get_write_buffer_size()
+            if not unsent and len(state) <= DEFLATE_WINDOW:
+                broadcast([ws], state)
+            elif not unsent:  # too long to compress well: the same plain frame for all costs less
                 ws.transport.write(frame)
+            elif unsent > self.longest_state + BUFFER_SIZE:
+                ws.transport.abort()  # it sends pings, and does not read the answers
 
 
 # --- The command line. ---

@@ -170,6 +170,19 @@ def test_a_slow_link_gets_fewer_states_but_fresh_ones_and_is_not_dropped(server:
     slow.connection.close()
 
 
+def test_a_slow_player_stays_when_a_crowd_leaves_at_once(server: Server) -> None:
+    watcher, slow = server.join(), server.connect_raw()
+    crowd = [server.connect_raw() for _ in range(400)]
+    watcher.wait_for(lambda state: len(state) == 402)
+    with walking(watcher):
+        watcher.states(1)  # of 10 KB each, one of which now waits for the slow player
+        for raw in crowd:
+            raw.close()
+        watcher.wait_for(lambda state: len(state) == 2)
+        assert {len(state) for state in watcher.states(0.5)} == {2}
+    slow.close()
+
+
 FROZEN_PLAYER = """
 import sys
 from websockets.sync.client import connect
