@@ -30,7 +30,7 @@ Heading = tuple[int, int]  # -1, 0 or 1 along x and along y, which points down
 
 
 # --- The rules. They know nothing of connections. ---
-@dataclass
+@dataclass(slots=True)
 class Player:
     """A player's square, by its top left corner in pixels, and where it is heading."""
 
@@ -69,7 +69,7 @@ class World:
     def steer(self, player_id: int, heading: Heading) -> None:
         """Set where a player is heading. It moves with the next step, not before."""
         if player := self.players.get(player_id):  # it may have left with this message unread
-            if any(new and new != old for new, old in zip(heading, player.heading, strict=True)):
+            if heading[0] not in (0, player.heading[0]) or heading[1] not in (0, player.heading[1]):
                 player.pending.append(heading)  # a key went down, not only up
             player.heading = heading
 
