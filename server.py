@@ -20,7 +20,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 WIDTH, HEIGHT = 800, 600  # the world, in pixels
 SIZE = 30  # the side of a player's square, in pixels
-STEP, DIAGONAL_STEP = 10, 7  # pixels per tick along each axis; 7 and 7 make about 10 as well
+STEP, DIAGONAL_STEP = 10, 7  # pixels per tick along each axis; 7 across and 7 down make about 10
 TICK_RATE = 30  # ticks per second
 MESSAGE_RATE = 100  # messages that a player may send within a second
 DEFLATE_WINDOW = 4096  # bytes that websockets' compression looks back on
@@ -39,7 +39,7 @@ class Player:
     color_number: int
     color: str  # "#rrggbb"
     heading: Heading = (0, 0)
-    # Headings that are owed a step, for a second at most: a key may go down and up within a tick.
+    # Headings still owed a step each, a second's worth at most: a tap may be shorter than a tick.
     pending: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
 
 
@@ -70,7 +70,7 @@ class World:
         """Set where a player is heading. It moves with the next step, not before."""
         if player := self.players.get(player_id):  # it may have left with this message unread
             if heading[0] not in (0, player.heading[0]) or heading[1] not in (0, player.heading[1]):
-                player.pending.append(heading)  # a key went down, not only up
+                player.pending.append(heading)  # it heads a new way, and is owed a step for that
             player.heading = heading
 
     def step(self) -> None:
@@ -95,7 +95,7 @@ to_json = json.JSONEncoder(separators=(",", ":")).encode  # without the spaces t
 def parse_move(message: str | bytes) -> Heading:
     """Return the heading in a move message; raise ValueError with a hint for any other."""
     with suppress(json.JSONDecodeError):
-        match isinstance(message, str) and json.loads(message):
+        match isinstance(message, str) and json.loads(message):  # False if it is binary
             case {"type": "move", "dx": -1 | 0 | 1 as dx, "dy": -1 | 0 | 1 as dy}:
                 return int(dx), int(dy)  # true and 1.0 equal 1, so they match as well
     raise ValueError('expected the text {"type":"move","dx":DX,"dy":DY}, DX and DY -1, 0 or 1')
@@ -110,7 +110,7 @@ class Game:
         self.world = World()
         self.player_ids: dict[ServerConnection, int] = {}
         self.occupied = asyncio.Event()  # set while anyone is connected
-        self.longest_state = 0.0  # of late, in bytes
+        self.longest_state = 0.0  # of late, in bytes; it fades with every state
 
     def log(self, ws: ServerConnection, event: str) -> None:
         logging.info("%s: %s, %d online", ws.remote_address[0], event, len(self.player_ids))
@@ -125,7 +125,7 @@ class Game:
             return ws.respond(403, "Pages from elsewhere may not connect.\n")
         if request.method == "GET" and request.path.partition("?")[0] == "/":
             with suppress(OSError, UnicodeError):
-                ws.close_timeout = 30  # seconds; a slow link needs some for the page
+                ws.close_timeout = 10  # seconds, as for a handshake; a slow link needs some
                 page = ws.respond(200, Path(__file__).with_name("client.html").read_text("utf-8"))
                 del page.headers["Content-Type"]  # or there would be two
                 page.headers["Content-Type"] = "text/html; charset=utf-8"
@@ -144,7 +144,7 @@ class Game:
         self.occupied.set()
         self.log(ws, f"player {player_id} joined")
         facts = {"width": WIDTH, "height": HEIGHT, "size": SIZE, "tick_rate": TICK_RATE}
-        # ws.send may pause, and a state overtake the welcome. broadcast writes before it returns.
+        # broadcast writes before it returns, so that no state can come before the welcome.
         broadcast([ws], to_json({"type": "welcome", "id": player_id, **facts}))
         recent: deque[float] = deque(maxlen=MESSAGE_RATE + 1)  # when the last messages came
         try:
@@ -179,7 +179,7 @@ class Game:
             await asyncio.sleep(due - time.monotonic())
 
     def show(self, state: str) -> None:
-        """Send a state to all but those whose link has not taken the last: it would come late."""
+        """Send a state to all but those for whom the last still waits: it would come late."""
         self.longest_state = max(len(state), 0.999 * self.longest_state)
         frame = Frame(Opcode.TEXT, state.encode()).serialize(mask=False)
         for ws in self.player_ids:
@@ -189,7 +189,7 @@ class Game:
             elif not unsent:  # too long to compress well: the same plain frame for all costs less
                 ws.transport.write(frame)
             elif unsent > self.longest_state + BUFFER_SIZE:
-                ws.transport.abort()  # it sends pings, and does not read the answers
+                ws.transport.abort()  # more than a state: it sends pings, and reads no answers
 
 
 # --- The command line. ---
@@ -200,7 +200,7 @@ async def main(options: argparse.Namespace) -> None:
     ticker = loop.create_task(game.run())
     for each in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler
         signal.signal(each, lambda *_: loop.is_closed() or loop.call_soon_threadsafe(ticker.cancel))
-    # Short of files or memory, asyncio says so over and over. The cache lets one a minute through.
+    # Short of open files, asyncio says so over and over. The cache lets one a minute through.
     log_once = functools.lru_cache(lambda trouble, minute: logging.error(trouble))
     loop.set_exception_handler(
         lambda _, what: log_once(f"{what['message']}: {what.get('exception')}", time.time() // 60)
