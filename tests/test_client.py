@@ -524,6 +524,7 @@ PHONE = {
     "is_mobile": True,
 }
 SIDEWAYS = PHONE | {"viewport": {"width": 844, "height": 390}}
+HEADINGS = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy]
 
 
 class Finger:
@@ -555,8 +556,7 @@ def beside(client: Client, dx: int, dy: int, distance: int = 90) -> tuple[int, i
 
 def directions_with_room(client: Client) -> list[tuple[int, int]]:
     """Return the headings that lead to a place 90 pixels away and still on the canvas."""
-    headings = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy]
-    places = [(heading, beside(client, *heading)) for heading in headings]
+    places = [(heading, beside(client, *heading)) for heading in HEADINGS]
     return [heading for heading, (x, y) in places if 5 < x < 795 and 5 < y < 595]
 
 
@@ -585,9 +585,7 @@ def test_a_finger_leads_in_eight_directions_and_lets_go(
     client = open_page(device=device).playing()
     client.wait(client.state)
     finger = Finger(client)
-    for heading in itertools.product((-1, 0, 1), repeat=2):
-        if heading == (0, 0):
-            continue
+    for heading in HEADINGS:
         lead_to_the_middle(client, finger)
         finger.touch("touchStart", beside(client, *heading))
         client.wait(lambda: client.sent)
