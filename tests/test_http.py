@@ -57,7 +57,9 @@ def test_an_edit_shows_on_reload_and_a_missing_page_is_no_disaster(
 ) -> None:
     shutil.copy(ROOT / "server.py", tmp_path)
     server = start_server(program=tmp_path / "server.py")
-    assert request(server, "/").status == 404
+    response = request(server, "/")
+    assert response.status == 503
+    assert b"No such file" in response.body  # type: ignore[attr-defined]
     page = tmp_path / "client.html"
     for text in ("first", "second é"):
         page.write_text(text, "utf-8")

@@ -32,6 +32,7 @@ def test_welcome_comes_first_and_then_a_state_with_the_player_in_it(server: Serv
         "width": 800,
         "height": 600,
         "size": 30,
+        "step": 10,
         "tick_rate": 30,
     }
     x, y, color = player.state()["1"]
@@ -198,7 +199,7 @@ def test_a_bad_message_is_answered_with_what_was_expected(
     assert code == 1008
     assert "expected" in reason
     assert '{"type":"move"' in reason
-    assert server.log().count("player 2 left") == 1
+    wait_until(lambda: server.log().count("player 2 left") == 1)
     assert server.log().count("expected") == 1
 
 
@@ -221,7 +222,7 @@ def test_a_broken_frame_ends_the_game_at_once_even_for_one_who_does_not_hang_up(
     answer = b"".join(iter(lambda: offender.recv(4096), b""))
     offender.close()
     assert expected_code.to_bytes(2, "big") in answer
-    assert server.log().count("player 2 left") == 1
+    wait_until(lambda: server.log().count("player 2 left") == 1)
 
 
 def test_256_bytes_are_not_too_long(server: Server) -> None:
