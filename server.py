@@ -385,9 +385,8 @@ class PacedConnection(ServerConnection):
             self.loop.call_at(self.due, self.read_on, data[PIECE:])
 
     def read_on(self, rest: bytes) -> None:
-        if not rest:
-            self.transport.resume_reading()
-        elif not self.transport.is_closing():
+        self.transport.resume_reading()
+        if rest and not self.transport.is_closing():
             self.data_received(rest)
 
 
