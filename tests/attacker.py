@@ -79,6 +79,7 @@ async def connect(attack: Attack, report: Report, number: int) -> None:
         while flood and not reading.done():
             writer.write(flood)
             await writer.drain()
+            await asyncio.sleep(0)  # for drain need not wait, and then nobody else has a turn
             report.sent += len(flood)
             if attack.reset:
                 await asyncio.sleep(0.001)
