@@ -105,6 +105,11 @@ def end_process(process: subprocess.Popen[Any]) -> None:
     tell_reaper(process)
 
 
+def with_open_files(number: int) -> tuple[str, ...]:
+    """Return what starts a server that may have so many files open."""
+    return ("sh", "-c", f'ulimit -n {number} && exec "$@"', "sh")
+
+
 class Player:
     """A player's connection."""
 

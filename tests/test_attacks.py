@@ -27,6 +27,7 @@ from conftest import (
     start_process,
     wait_until,
     walking,
+    with_open_files,
 )
 from websockets.frames import Frame, Opcode
 
@@ -180,11 +181,6 @@ def test_half_open_requests_with_long_headers(server: Server) -> None:
 
 
 # --- Shortage ---
-
-
-def with_open_files(number: int) -> tuple[str, ...]:
-    """Return what starts a server that may have so many files open."""
-    return ("sh", "-c", f'ulimit -n {number} && exec "$@"', "sh")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a system with a limit on open files")
