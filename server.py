@@ -19,7 +19,7 @@ import time
 import zlib
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,7 +64,7 @@ class Player:
     color: str
     heading: Heading = (0, 0)
     # Headings still owed a step each, a second's worth at most: a tap may be shorter than a tick.
-    pending: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
+    pending: tuple[Heading, ...] = ()
 
 
 class World:
@@ -92,13 +92,17 @@ class World:
         if player := self.players.get(player_id):  # it may have left with this message unread
             (dx, dy), (old_dx, old_dy) = heading, player.heading
             if (dx and dx != old_dx) or (dy and dy != old_dy):
-                player.pending.append(heading)  # a key went down, and is owed a step for that
+                # A key went down, and is owed a step for that.
+                player.pending = (*player.pending, heading)[-TICK_RATE:]
             player.heading = heading
 
     def step(self) -> None:
         """Move everyone by one tick."""
         for player in self.players.values():
-            dx, dy = player.pending.popleft() if player.pending else player.heading
+            dx, dy = player.heading
+            if player.pending:
+                (dx, dy), *later = player.pending
+                player.pending = tuple(later)
             if dx or dy:
                 length = DIAGONAL_STEP if dx and dy else STEP
                 player.x = min(max(player.x + dx * length, 0), WIDTH - SIZE)
@@ -195,7 +199,7 @@ class Game:
     def show(self, state: bytes) -> None:
         """Send a state to all, except where the last one still waits: it would come late."""
         for ws in self.player_ids:
-            if not ws.transport.get_write_buffer_size():
+            if ws.transport.get_write_buffer_size() == 0:
                 send_state(ws, state)
 
     def drop_closed(self) -> None:
@@ -274,7 +278,7 @@ recent: deque[bytes] = deque(maxlen=8)  # the last messages that were deflated
 def deflate(message: bytes, before: bytes, window_bits: int) -> tuple[bytes, bytes]:
     """Compress a message for those who got the other one before; return it bare and as a frame."""
     if message not in recent:
-        recent.append(message)
+        recent.appendleft(message)
     compressor = zlib.compressobj(wbits=-window_bits, zdict=before)
     # The last four bytes are always the same, and WebSocket leaves them out.
     data = (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
@@ -320,14 +324,14 @@ def plain_frame(message: bytes) -> bytes:
 
 
 def send_state(ws: ServerConnection, state: bytes) -> None:
-    """Do what broadcast([ws], state) does, with the frame that is ready for everybody."""
-    match ws.protocol.extensions:
-        case _ if ws.protocol.expect_continuation_frame:
-            pass  # not between the fragments of another message
-        case [SharedDeflate() as extension]:
-            ws.transport.write(extension.deflate(state)[1])
-        case _:
-            ws.transport.write(plain_frame(state))
+    """Do what broadcast([ws], state) does, with a frame that is made once for everybody."""
+    extensions = ws.protocol.extensions
+    if ws.protocol.expect_continuation_frame:
+        return  # not between the fragments of another message
+    if extensions and isinstance(extensions[0], SharedDeflate):
+        ws.transport.write(extensions[0].deflate(state)[1])
+    else:
+        ws.transport.write(plain_frame(state))
 
 
 # --- The page over HTTP, and who may connect. ---
