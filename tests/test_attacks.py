@@ -97,10 +97,12 @@ def test_floods_of_what_is_no_message(
     server: Server, kind: str, connections: int, rate: float, gap: float
 ) -> None:
     walker, watcher = server.join(), server.join()
+    before = memory(server)
     flood = attack(server.port, handshake(), FLOODS[kind], connections=connections)
     with walking(walker), flood as report:
         wait_until(lambda: server.log().count("joined") > connections)
         assert_others_play_on(watcher, rate=rate, gap=gap)
+        print("memory", memory(server) - before)
     assert report.connected >= connections
     assert report.sent > 100_000
 
