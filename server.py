@@ -18,6 +18,7 @@ import threading
 import time
 import zlib
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,15 +193,11 @@ class Game:
             state = state_message(self.world)
             if shown != (state, int(now)):  # something changed, or a second went by
                 shown = (state, int(now))
-                self.show(state.encode())
+                # Who still has the last one to come gets none: it would come late.
+                ready = [ws for ws in self.player_ids if not ws.transport.get_write_buffer_size()]
+                broadcast_state(ready, state)
             due = max(due + 1 / TICK_RATE, now)  # missed ticks are not made up
             await asyncio.sleep(due - time.monotonic())
-
-    def show(self, state: bytes) -> None:
-        """Send a state to all, except where the last one still waits: it would come late."""
-        for ws in self.player_ids:
-            if ws.transport.get_write_buffer_size() == 0:
-                send_state(ws, state)
 
     def drop_closed(self) -> None:
         """Take out whoever is closing, however long the other end takes to close as well."""
@@ -271,14 +268,12 @@ async def main(options: argparse.Namespace) -> None:
 # --- Compressed once for everybody. ---
 # Nearly everybody got the same state before, so this one is deflated against that one for all of
 # them together: once per tick, and not once per player.
-recent: deque[bytes] = deque(maxlen=8)  # the last messages that were deflated
+last_states: deque[bytes] = deque(maxlen=8)
 
 
 @functools.lru_cache
 def deflate(message: bytes, before: bytes, window_bits: int) -> tuple[bytes, bytes]:
     """Compress a message for those who got the other one before; return it bare and as a frame."""
-    if message not in recent:
-        recent.appendleft(message)
     compressor = zlib.compressobj(wbits=-window_bits, zdict=before)
     # The last four bytes are always the same, and WebSocket leaves them out.
     data = (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
@@ -298,7 +293,7 @@ class SharedDeflate(permessage_deflate.PerMessageDeflate):
 
     def deflate(self, message: bytes) -> tuple[bytes, bytes]:
         """Compress the next message of this connection; return it bare and as a frame."""
-        before = self.before if self.before in recent else b""  # or each slow link costs extra
+        before = self.before if self.before in last_states else b""  # or each slow link costs extra
         if self.remembers:
             self.before = message
         return deflate(message, before, self.local_max_window_bits)
@@ -318,20 +313,19 @@ class SharedDeflateFactory(permessage_deflate.ServerPerMessageDeflateFactory):
         return response, SharedDeflate(agreed)
 
 
-@functools.lru_cache(maxsize=1)
-def plain_frame(message: bytes) -> bytes:
-    return Frame(Opcode.TEXT, message).serialize(mask=False)
-
-
-def send_state(ws: ServerConnection, state: bytes) -> None:
-    """Do what broadcast([ws], state) does, with a frame that is made once for everybody."""
-    extensions = ws.protocol.extensions
-    if ws.protocol.expect_continuation_frame:
-        return  # not between the fragments of another message
-    if extensions and isinstance(extensions[0], SharedDeflate):
-        ws.transport.write(extensions[0].deflate(state)[1])
-    else:
-        ws.transport.write(plain_frame(state))
+def broadcast_state(connections: Iterable[ServerConnection], state: str) -> None:
+    """Do what broadcast does, with frames that are made once for everybody."""
+    message = state.encode()
+    last_states.appendleft(message)
+    plain = Frame(Opcode.TEXT, message).serialize(mask=False)
+    for ws in connections:
+        if ws.protocol.expect_continuation_frame:
+            continue  # not between the fragments of another message
+        frame = plain
+        for extension in ws.protocol.extensions:
+            if isinstance(extension, SharedDeflate):
+                _, frame = extension.deflate(message)
+        ws.transport.write(frame)
 
 
 # --- The page over HTTP, and who may connect. ---
