@@ -365,27 +365,25 @@ def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Respon
 BUFFER_SIZE = 4096  # bytes, about, that the system may keep unread or unsent for a connection
 READ_RATE = 4000  # bytes per second that a player may send; the fastest fingers make 1000
 READ_AHEAD = 0.5  # seconds; as much may come at once
-PIECE = 256  # bytes that are read at a time
 
 
-class PacedConnection(ServerConnection):
+class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
     """Reads no faster than a player plays: a flood waits at its sender, and costs nobody else."""
 
+    piece = bytearray(256)  # what has just come; one serves all, as it is taken out at once
     due = 0.0  # when all that was read so far would have come at READ_RATE
 
-    def data_received(self, data: bytes) -> None:
-        """Take a piece of what has come, and the rest or more of it when that is due."""
-        super().data_received(data[:PIECE])
-        now = self.loop.time()
-        self.due = max(self.due, now - READ_AHEAD) + len(data[:PIECE]) / READ_RATE
-        if self.due > now or len(data) > PIECE:
-            self.transport.pause_reading()
-            self.loop.call_at(self.due, self.read_on, data[PIECE:])
+    def get_buffer(self, _: int) -> bytearray:
+        return self.piece
 
-    def read_on(self, rest: bytes) -> None:
-        self.transport.resume_reading()
-        if rest and not self.transport.is_closing():
-            self.data_received(rest)
+    def buffer_updated(self, size: int) -> None:
+        """Take what has come, and no more until that is due."""
+        self.data_received(bytes(self.piece[:size]))
+        now = self.loop.time()
+        self.due = max(self.due, now - READ_AHEAD) + size / READ_RATE
+        if self.due > now and self.transport.is_reading():  # Windows goes on with what it has read
+            self.transport.pause_reading()
+            self.loop.call_at(self.due, self.transport.resume_reading)
 
 
 log_once = functools.lru_cache(logging.error)  # the same text only once
