@@ -20,7 +20,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,7 +65,7 @@ class Player:
     color: str
     heading: Heading = (0, 0)
     # Headings still owed a step each, a second's worth at most: a tap may be shorter than a tick.
-    pending: tuple[Heading, ...] = ()
+    pending: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
 
 
 class World:
@@ -93,17 +93,13 @@ class World:
         if player := self.players.get(player_id):  # it may have left with this message unread
             (dx, dy), (old_dx, old_dy) = heading, player.heading
             if (dx and dx != old_dx) or (dy and dy != old_dy):
-                # A key went down, and is owed a step for that.
-                player.pending = (*player.pending, heading)[-TICK_RATE:]
+                player.pending.append(heading)  # a key went down, and is owed a step for that
             player.heading = heading
 
     def step(self) -> None:
         """Move everyone by one tick."""
         for player in self.players.values():
-            dx, dy = player.heading
-            if player.pending:
-                (dx, dy), *later = player.pending
-                player.pending = tuple(later)
+            dx, dy = player.pending.popleft() if player.pending else player.heading
             if dx or dy:
                 length = DIAGONAL_STEP if dx and dy else STEP
                 player.x = min(max(player.x + dx * length, 0), WIDTH - SIZE)
