@@ -216,13 +216,12 @@ async def main(options: argparse.Namespace) -> None:
             options.port,
             process_request=functools.partial(answer, options.origin),
             extensions=[SharedDeflateFactory(client_no_context_takeover=True)],
-            compression=None,  # but the one above
             create_connection=PacedConnection,
             server_header=None,
             open_timeout=4,  # seconds, for the handshake
             ping_interval=5,  # seconds; with the timeout, the vanished are gone after 13
             ping_timeout=8,
-            close_timeout=1,
+            close_timeout=4,  # seconds; a slow link needs some for the page as well
             max_size=256,  # bytes
             max_queue=None,  # PacedConnection limits what is read
             write_limit=2**24,  # bytes; out of reach, for above it a ping waits without a timeout
@@ -348,7 +347,6 @@ def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Respon
         page = ws.respond(200, Path(__file__).with_name("client.html").read_text("utf-8"))
     except (OSError, UnicodeError) as error:
         return ws.respond(503, f"client.html cannot be read: {error}.\n")
-    ws.close_timeout = 4  # seconds, as for a handshake; a slow link needs some
     del page.headers["Content-Type"]  # or there would be two
     page.headers["Content-Type"] = "text/html; charset=utf-8"
     page.headers["Cache-Control"] = "no-store"  # an edit shows on reload
