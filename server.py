@@ -143,7 +143,8 @@ class Game:
         player_id = self.player_ids[ws] = self.world.join()
         self.occupied.set()
         self.log(ws, f"player {player_id} joined")
-        facts = {"width": WIDTH, "height": HEIGHT, "size": SIZE, "tick_rate": TICK_RATE}
+        facts = {"width": WIDTH, "height": HEIGHT, "size": SIZE, "step": STEP}
+        facts["tick_rate"] = TICK_RATE
         # broadcast writes before it returns, so that no state can come before the welcome.
         broadcast([ws], to_json({"type": "welcome", "id": player_id, **facts}))
         recent: deque[float] = deque(maxlen=MESSAGE_RATE + 1)  # when the last messages came

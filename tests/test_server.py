@@ -32,6 +32,7 @@ def test_welcome_comes_first_and_then_a_state_with_the_player_in_it(server: Serv
         "width": 800,
         "height": 600,
         "size": 30,
+        "step": 10,
         "tick_rate": 30,
     }
     x, y, color = player.state()["1"]
