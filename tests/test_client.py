@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE, PROBE, ROOT, Player, Server, in_chromium, missing, wait_until
+from links import Link, Relay
 from playwright.sync_api import Browser, Error, Page, Request, expect
 
 StartServer = Callable[..., Server]
@@ -91,17 +92,21 @@ class Client:
             player.connection.close()
             self.wait(lambda: player.id not in self.state())  # noqa: B023
 
-    def pixel(self, x: float, y: float) -> str:
-        """Return the color that the canvas has at a place of the world."""
-        data = self.evaluate(
-            """([x, y]) => {
-                const canvas = document.querySelector("canvas");
-                const scale = canvas.width / 800;
-                return [...canvas.getContext("2d").getImageData(x * scale, y * scale, 1, 1).data];
+    def pixels(self, *places: tuple[float, float]) -> list[str]:
+        """Return the colors that the canvas has at these places of the world, if they are on it."""
+        colors: list[list[int]] = self.evaluate(
+            """(places) => {
+                const { width, height } = document.querySelector("canvas");
+                const context = document.querySelector("canvas").getContext("2d");
+                const { data } = context.getImageData(0, 0, width, height);
+                return places.map(([x, y]) => {
+                    const [column, row] = [x, y].map((v) => Math.floor((v * width) / 800));
+                    return [...data.subarray(4 * (row * width + column)).subarray(0, 3)];
+                });
             }""",
-            [x, y],
+            [(x, y) for x, y in places if 0 <= x < 800 and 0 <= y < 600],
         )
-        return f"#{bytes(data[:3]).hex()}"
+        return [f"#{bytes(color).hex()}" for color in colors]
 
     def drawn(self, color: str) -> list[tuple[float, float, float]]:
         """Return where the square of a color was drawn, as (time, x, y) in each frame so far."""
@@ -178,14 +183,12 @@ def test_every_player_is_a_square_of_its_color_with_its_id(client: Client, serve
     client.join_apart(server)
     client.page.wait_for_timeout(200)
     for x, y, color in client.state().values():
-        for inside_x, inside_y in ((1.5, 1.5), (28, 1.5), (1.5, 28), (28, 28), (15, 3)):
-            assert client.pixel(x + inside_x, y + inside_y) == color
-        row = {client.pixel(x + 4 + step / 2, y + 15) for step in range(44)}
-        assert len(row) > 1  # something is written there
+        inside = ((1.5, 1.5), (28, 1.5), (1.5, 28), (28, 28), (15, 3))
+        assert set(client.pixels(*((x + right, y + down) for right, down in inside))) == {color}
+        row = client.pixels(*((x + 4 + step / 2, y + 15) for step in range(44)))
+        assert len(set(row)) > 1  # something is written there
         outside = [(x - 1.5, y + 15), (x + 31.5, y + 15), (x + 15, y - 1.5), (x + 15, y + 31.5)]
-        for outside_x, outside_y in outside:
-            if 0 <= outside_x < 800 and 0 <= outside_y < 600:
-                assert client.pixel(outside_x, outside_y) != color
+        assert color not in client.pixels(*outside)
 
 
 def test_your_own_square_stands_out_by_more_than_color(client: Client, server: Server) -> None:
@@ -196,7 +199,7 @@ def test_your_own_square_stands_out_by_more_than_color(client: Client, server: S
         x, y, _ = client.state()[player_id]
         points = [(x + 15, y - d / 2) for d in range(1, 14)]
         points += [(x + 15, y + 30 + d / 2) for d in range(1, 14)]
-        return any(client.pixel(*point) == "#ffffff" for point in points if 0 <= point[1] < 600)
+        return "#ffffff" in client.pixels(*points)
 
     assert has_white_line(client.id)
     assert not has_white_line(other.id)
@@ -251,18 +254,6 @@ def test_the_status_line_tells_who_you_are_and_how_many_are_online(
     expect(client.status).to_contain_text("You are player 1 · 2 online")
 
 
-def test_the_status_is_not_said_again_while_it_stays_the_same(
-    client: Client, server: Server
-) -> None:
-    other = client.join_apart(server)
-    expect(client.status).to_contain_text("2 online")
-    said = client.evaluate("said")
-    other.move(other.inward(), 0)
-    states = len(client.received)
-    client.wait(lambda: len(client.received) > states + 15)
-    assert client.evaluate("said") == said
-
-
 def test_your_own_square_is_on_top(client: Client, server: Server) -> None:
     other = server.join()
     client.wait(lambda: other.id in client.state())
@@ -271,7 +262,86 @@ def test_your_own_square_is_on_top(client: Client, server: Server) -> None:
     client.page.keyboard.down("ArrowUp")
     client.wait(lambda: {place[:2] == [0, 0] for place in client.state().values()} == {True})
     client.page.wait_for_timeout(200)
-    assert client.pixel(15, 28) == client.state()[client.id][2]
+    assert client.pixels((15, 28)) == [client.state()[client.id][2]]
+
+
+def center(client: Client, selector: str) -> tuple[float, float]:
+    """Return the middle of something in the page, in pixels of the world."""
+    x, y = client.evaluate(
+        """(selector) => {
+            const field = document.querySelector("canvas").getBoundingClientRect();
+            const box = document.querySelector(selector).getBoundingClientRect();
+            const scale = 800 / field.width;
+            const x = (box.left + box.right) / 2 - field.left;
+            const y = (box.top + box.bottom) / 2 - field.top;
+            return [x * scale, y * scale];
+        }""",
+        selector,
+    )
+    return x, y
+
+
+def test_the_hint_does_not_cover_your_square_and_tells_of_mouse_and_finger(client: Client) -> None:
+    hint = client.page.get_by_text("arrow keys")
+    expect(hint).to_contain_text("mouse")
+    expect(hint).to_contain_text("finger")
+    for dy, wall in ((-1, 0), (1, 570)):
+        # Not by a key, for then the hint would go.
+        client.evaluate(f'sockets[0].send(\'{{"type":"move","dx":0,"dy":{dy}}}\')')
+        client.wait(lambda: client.position()[1] == wall)  # noqa: B023
+        assert (center(client, "#hint")[1] > 300) == (wall == 0)
+
+
+def test_the_outline_is_whole_also_in_a_corner(client: Client) -> None:
+    reach = [d / 2 for d in range(12, 42)]  # pixels from the middle of the square
+    for keys, (x, y) in (
+        (("ArrowLeft", "ArrowUp"), (0, 0)),
+        (("ArrowRight", "ArrowDown"), (770, 570)),
+    ):
+        for key in keys:
+            client.page.keyboard.down(key)
+        client.wait(lambda: client.position() == (x, y))  # noqa: B023
+        for key in keys:
+            client.page.keyboard.up(key)
+        client.page.wait_for_timeout(300)
+        for away_x, away_y in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+            line = ((x + 15 + d * away_x, y + 15 + d * away_y) for d in reach)
+            assert "#ffffff" in client.pixels(*line), (away_x, away_y)
+
+
+def test_forced_colors_leave_the_field_as_it_is(open_page: OpenPage) -> None:
+    client = open_page(device={"forced_colors": "active", "color_scheme": "light"}).playing()
+    background, border = client.evaluate(
+        """() => {
+            const style = getComputedStyle(document.querySelector("canvas"));
+            return [style.backgroundColor, style.boxShadow];
+        }"""
+    )
+    assert background == "rgb(16, 20, 28)"
+    assert border != "none"
+
+
+def test_screen_readers_hear_who_you_are_trouble_and_its_end_and_no_more(
+    client: Client, server: Server, start_server: StartServer
+) -> None:
+    expect(client.page.get_by_role("status")).to_have_text("You are player 1")
+    client.evaluate("said.splice(0)")
+    other = server.join()
+    expect(client.status).to_contain_text("2 online")
+    client.wait(lambda: other.id in client.state())
+    other.move(other.inward(), 0)
+    states = len(client.received)
+    client.wait(lambda: len(client.received) > states + 10)
+    other.connection.close()
+    expect(client.status).to_contain_text("1 online")
+    assert client.evaluate("said") == []
+    client.evaluate("window.pace = 0.1")
+    server.interrupt()
+    client.wait(lambda: client.evaluate("sockets.length") >= 4)
+    start_server(port=server.port)
+    client.playing()
+    stopped = "Disconnected: the server has stopped."
+    assert [text for _, text in client.evaluate("said")] == [stopped, "You are player 1"]
 
 
 # --- Motion ---
@@ -335,6 +405,168 @@ def test_who_has_come_a_long_way_since_the_last_state_glides_and_catches_up(
         for (earlier, a, _), (later, b, _) in itertools.pairwise(seen)
     ]
     assert max(speeds) < 2 * 10 / TICK
+
+
+# --- Your own square ---
+
+
+class Walker:
+    """A page's own square that walks along x, on a link with so many seconds each way."""
+
+    def __init__(self, client: Client, delay: float = 0) -> None:
+        self.client = client
+        self.delay = delay
+        client.wait(client.state)
+        self.color = client.state()[client.id][2]
+        left = client.position()[0] < 385
+        self.key, self.inward = ("ArrowRight", 1) if left else ("ArrowLeft", -1)
+
+    def turn(self) -> None:
+        """Walk the other way from now on."""
+        self.key = "ArrowLeft" if self.inward > 0 else "ArrowRight"
+        self.inward = -self.inward
+
+    def walk(self, milliseconds: int) -> None:
+        """Hold a key for so long, and wait for the end of all motion."""
+        self.client.evaluate("frames.splice(0), messages.splice(0), 0")
+        self.client.page.keyboard.down(self.key)
+        self.client.page.wait_for_timeout(milliseconds)
+        self.client.page.keyboard.up(self.key)
+        self.rest()
+
+    def rest(self) -> None:
+        """Wait until nothing is under way. Then it is drawn where the server has it."""
+        self.client.page.wait_for_timeout(2000 * self.delay + 200)
+
+        def at_rest() -> bool:
+            position = self.client.position()
+            self.client.page.wait_for_timeout(200)
+            seen = self.seen()
+            return position == self.client.position() and all(
+                place == pytest.approx(position, abs=0.6)  # of whole pixels on the display
+                for time, *place in seen
+                if time > seen[-1][0] - 150
+            )
+
+        self.client.wait(at_rest)
+
+    def learn(self) -> None:
+        """Wait until the page has made use of what it knows, which it does in many frames."""
+        self.client.evaluate("frames.splice(0), 0")
+        self.client.wait(lambda: self.client.evaluate("frames.length") > 150)
+
+    def seen(self) -> list[tuple[float, float, float]]:
+        """Return where it was drawn since the last walk began."""
+        return self.client.drawn(self.color)
+
+    def lead(self) -> float:
+        """Return how far it has walked before a state showed that it walks."""
+        states = [
+            (time, message["players"][self.client.id][0])
+            for time, message in self.client.evaluate("messages")
+        ]
+        told = next((time for time, x in states if x != states[0][1]), states[-1][0])
+        return max(abs(x - states[0][1]) for time, x, _ in self.seen() if time < told)
+
+    def back(self) -> float:
+        """Return how far it was drawn back at its end, against the way it walked."""
+        seen = [x * self.inward for _, x, _ in self.seen()]
+        return max(seen) - seen[-1]
+
+
+@pytest.fixture
+def far_away(open_page: OpenPage, server: Server) -> Iterator[Callable[[float], Walker]]:
+    """Open a page that is so many seconds away from the server, each way."""
+    relays: list[Relay] = []
+
+    def far_away(delay: float) -> Walker:
+        relays.append(Relay(server.port, Link(delay)))
+        return Walker(open_page(f"?server={relays[-1].url}").playing(), delay)
+
+    yield far_away
+    for relay in relays:
+        relay.stop()
+
+
+FarAway = Callable[[float], Walker]
+
+
+def test_your_own_square_answers_before_the_server_can(far_away: FarAway) -> None:
+    walker = far_away(0.5)
+    # The first time nobody knows how far away the server is. From then on, the page does.
+    walker.walk(300)
+    assert walker.lead() < 2
+    walker.learn()
+    walker.turn()
+    walker.walk(300)
+    assert walker.lead() > 40
+    assert walker.back() < 40
+
+
+def test_your_own_square_ends_where_the_server_has_it(far_away: FarAway) -> None:
+    walker = far_away(0.1)
+    client = walker.client
+    walker.walk(300)
+    walker.learn()
+    walker.turn()  # to the near wall, against it for a while, along it and back
+    walker.walk(1600)
+    client.page.keyboard.down("ArrowDown")
+    walker.walk(400)
+    client.page.keyboard.up("ArrowDown")
+    walker.turn()
+    walker.walk(100)
+    client.evaluate(  # taps that queue up
+        """(code) => {
+            for (let tap = 0; tap < 15; tap += 1) {
+                dispatchEvent(new KeyboardEvent("keydown", { code }));
+                dispatchEvent(new KeyboardEvent("keyup", { code }));
+            }
+        }""",
+        walker.key,
+    )
+    walker.rest()
+    assert all(-0.6 <= x <= 770.6 and -0.6 <= y <= 570.6 for _, x, y in walker.seen())
+
+
+def test_one_late_packet_does_not_spoil_the_next_stop(open_page: OpenPage, server: Server) -> None:
+    relay = Relay(server.port, Link(0.05))
+    walker = Walker(open_page(f"?server={relay.url}").playing(), 0.05)
+    for _ in range(3):
+        walker.walk(200)
+        walker.turn()
+    relay.link.delay = walker.delay = 0.6
+    walker.client.page.keyboard.down(walker.key)
+    walker.client.page.wait_for_timeout(50)
+    relay.link.delay = 0.05
+    walker.client.page.keyboard.up(walker.key)
+    walker.rest()
+    walker.delay = 0.05
+    walker.learn()
+    walker.turn()
+    walker.walk(600)
+    assert walker.back() < 60  # had it counted, 165
+    relay.stop()
+
+
+def test_pushing_a_wall_teaches_nothing(client: Client) -> None:
+    walker = Walker(client)
+    walker.turn()
+    client.page.keyboard.down(walker.key)
+    client.wait(lambda: client.position()[0] in (0, 770))
+    client.page.keyboard.up(walker.key)
+    walker.rest()
+    for _ in range(3):
+        client.page.wait_for_timeout(500)  # a rest
+        walker.walk(100)  # against the wall
+        client.page.wait_for_timeout(500)
+        walker.turn()
+        walker.walk(100)  # away from it
+        walker.turn()
+        walker.walk(300)  # and back
+    walker.learn()
+    walker.turn()
+    walker.walk(600)
+    assert walker.back() < 60  # the time from a push to the next step would be hundreds
 
 
 # --- Keys ---
@@ -443,6 +675,47 @@ def test_a_hidden_page_releases_everything(client: Client) -> None:
             document.dispatchEvent(new Event("visibilitychange"));
         }"""
     )
+    client.expect_sent((0, 0))
+
+
+def press(client: Client, event: str, code: str, key: str) -> None:
+    """Press or release a key as a keyboard would of which Playwright has none."""
+    client.evaluate(
+        "([event, code, key]) => dispatchEvent(new KeyboardEvent(event, { code, key }))",
+        [event, code, key],
+    )
+
+
+def test_other_keyboards_steer_as_well(client: Client) -> None:
+    for code, key, heading in (
+        ("Numpad4", "ArrowLeft", (-1, 0)),  # the numeric pad without NumLock
+        ("Numpad8", "ArrowUp", (0, -1)),
+        ("", "ArrowDown", (0, 1)),  # a keyboard on a screen
+        ("", "d", (1, 0)),
+        ("", "D", (1, 0)),
+    ):
+        press(client, "keydown", code, key)
+        client.expect_sent(heading)
+        press(client, "keyup", code, key)
+        client.expect_sent((0, 0))
+
+
+def test_keys_of_other_meanings_do_not_steer(client: Client) -> None:
+    for code, key in (("Numpad4", "4"), ("KeyZ", "w"), ("", "Unidentified"), ("", "Shift")):
+        press(client, "keydown", code, key)
+    press(client, "keydown", "KeyS", "s")
+    client.expect_sent((0, 1))
+
+
+def test_an_open_menu_releases_everything(client: Client) -> None:
+    open_menu = """(selector) => document.querySelector(selector).dispatchEvent(
+        new MouseEvent("contextmenu", { bubbles: true, cancelable: true }))"""
+    client.page.keyboard.down("ArrowLeft")
+    client.expect_sent((-1, 0))
+    assert client.evaluate(open_menu, "canvas") is False  # there is none on the field
+    client.page.wait_for_timeout(200)
+    assert client.sent == []
+    assert client.evaluate(open_menu, "body") is True
     client.expect_sent((0, 0))
 
 
@@ -627,6 +900,61 @@ def test_unknown_messages_are_ignored(client: Client) -> None:
     expect(client.status).to_contain_text("You are player 1 · 1 online")
 
 
+def test_why_the_game_ended_is_said_until_it_goes_on(
+    client: Client, server: Server, start_server: StartServer
+) -> None:
+    client.evaluate("window.pace = 0.1")
+    server.interrupt()
+    expect(client.status).to_contain_text("the server has stopped", timeout=PATIENCE * 1000)
+    client.wait(lambda: client.evaluate("sockets.length") >= 4)
+    expect(client.status).to_contain_text("the server has stopped")
+    full = start_server("--max-players", "1", port=server.port)
+    first = full.join()
+    expect(client.status).to_contain_text("the game is full", timeout=PATIENCE * 1000)
+    first.connection.close()
+    client.playing()
+    full.process.kill()
+    address = f"no connection to {server.url}"
+    expect(client.status).to_contain_text(address, timeout=PATIENCE * 1000)
+
+
+def test_a_full_game_that_is_gone_is_no_longer_full(
+    open_page: OpenPage, start_server: StartServer
+) -> None:
+    server = start_server("--max-players", "1")
+    server.join()
+    client = open_page(to=server)
+    client.evaluate("window.pace = 0.1")
+    expect(client.status).to_contain_text("the game is full", timeout=PATIENCE * 1000)
+    server.stop()
+    expect(client.status).to_contain_text("no connection", timeout=PATIENCE * 1000)
+
+
+def test_trouble_is_told_in_the_middle_of_the_field_and_the_hint_goes(
+    open_page: OpenPage, start_server: StartServer
+) -> None:
+    server = start_server("--max-players", "1")
+    first = server.join()
+    client = open_page(to=server)
+    expect(client.status).to_contain_text("the game is full", timeout=PATIENCE * 1000)
+    hint = client.page.get_by_text("arrow keys")
+
+    def told_in_the_middle() -> bool:
+        return bool(center(client, "#status") == pytest.approx((400, 300), abs=15))
+
+    assert told_in_the_middle()
+    expect(hint).to_be_hidden()
+    client.evaluate("window.pace = 0.1")
+    first.connection.close()
+    client.playing()
+    assert center(client, "#status")[1] > 600
+    expect(hint).to_be_visible()
+    client.evaluate("sockets.at(-1).send('{}')")
+    expect(client.status).to_contain_text("expected", timeout=PATIENCE * 1000)
+    assert told_in_the_middle()
+    expect(hint).to_be_hidden()
+
+
 # --- Addresses ---
 
 
@@ -745,30 +1073,57 @@ def test_a_finger_that_moves_leads_elsewhere_and_a_second_one_changes_nothing(
 
 
 @in_chromium
-def test_a_finger_that_leaves_the_canvas_leads_on(open_page: OpenPage) -> None:
-    client = open_page(device=PHONE).playing()
+@pytest.mark.parametrize("device", [PHONE, SIDEWAYS], ids=["upright", "sideways"])
+def test_a_finger_that_leaves_the_field_leads_on(
+    open_page: OpenPage, device: dict[str, Any]
+) -> None:
+    client = open_page(device=device).playing()
     client.wait(client.state)
     finger = Finger(client)
     lead_to_the_middle(client, finger)
-    finger.touch("touchStart", (400, 100))
+    finger.touch("touchStart", beside(client, 0, -1))
     client.wait(lambda: client.sent)
-    finger.touch("touchMove", (400, 900))
-    client.wait(lambda: client.sent[-1] == (0, 1))
+    for away in (500, 640, 700):  # down, and off
+        finger.touch("touchMove", (400, away))
+    client.wait(lambda: client.position()[1] >= 550)
+    finger.touch("touchMove", (400, 300))
+    client.wait(lambda: client.sent[-1] == (0, -1))
     finger.touch("touchEnd")
     client.wait(lambda: client.sent[-1] == (0, 0))
+
+
+@in_chromium
+@pytest.mark.parametrize("device", [PHONE, SIDEWAYS], ids=["upright", "sideways"])
+def test_a_finger_beside_the_field_leads_as_well(
+    open_page: OpenPage, device: dict[str, Any]
+) -> None:
+    client = open_page(device=device).playing()
+    client.wait(client.state)
+    finger = Finger(client)
+    lead_to_the_middle(client, finger)
+    place, wall = ((400, -300), (385, 0)) if device is PHONE else ((-100, 300), (0, 285))
+    finger.touch("touchStart", place)
+    client.wait(lambda: client.position() == pytest.approx(wall, abs=20))
+    finger.touch("touchEnd")
+    client.wait(lambda: client.sent[-1] == (0, 0))
+    assert client.evaluate("[scrollX, scrollY, visualViewport.scale]") == [0, 0, 1]
 
 
 def test_whoever_reaches_the_pointer_stops_there(client: Client) -> None:
     x, y = beside(client, *directions_with_room(client)[0], 60)
     client.page.mouse.move(*client.place(x + 7, y + 3))
     client.page.mouse.down()
-    client.wait(lambda: client.sent and client.sent[-1] == (0, 0))
-    sent = list(client.sent)
-    client.page.wait_for_timeout(500)
-    assert client.sent == sent  # it does not waver
+
+    def stays() -> bool:
+        sent = list(client.sent)
+        client.page.wait_for_timeout(1500)
+        return bool(sent) and client.sent == sent  # it does not waver
+
+    client.wait(stays)
+    assert client.sent[-1] == (0, 0)
     here = client.position()
-    assert abs(here[0] + 15 - x) < 50
-    assert abs(here[1] + 15 - y) < 50
+    assert abs(here[0] + 15 - x - 7) < 20
+    assert abs(here[1] + 15 - y - 3) < 20
     client.page.mouse.up()
 
 
@@ -794,6 +1149,36 @@ def test_the_mouse_leads_as_a_finger_does(client: Client) -> None:
     client.page.mouse.down()
     client.wait(lambda: client.sent)
     assert client.sent[0] == heading
+    client.page.mouse.move(1, 1)  # off the canvas
+    client.wait(lambda: client.position() == pytest.approx((0, 0), abs=20))
+    client.page.mouse.up()
+    client.wait(lambda: client.sent[-1] == (0, 0))
+
+
+def test_a_pointer_that_is_passed_for_distance_is_come_back_to(far_away: FarAway) -> None:
+    client = far_away(0.3).client
+    client.page.mouse.move(*client.place(400, 300))
+    client.page.mouse.down()
+    client.wait(lambda: client.position() == pytest.approx((385, 285), abs=20))
+    client.page.wait_for_timeout(2500)  # the first time, it slides on for 180
+    client.wait(lambda: client.position() == pytest.approx((385, 285), abs=20))
+    client.page.mouse.up()
+
+
+def test_a_pointer_that_is_held_all_along_leads_the_new_player(
+    client: Client, server: Server, start_server: StartServer
+) -> None:
+    client.page.mouse.move(*client.place(400, 300))
+    client.page.mouse.down()
+    client.wait(lambda: client.position() == pytest.approx((385, 285), abs=20))
+    client.wait(lambda: client.sent[-1] == (0, 0))
+    server.interrupt()
+    expect(client.status).to_contain_text("Disconnected", timeout=PATIENCE * 1000)
+    client.received.clear()
+    start_server(port=server.port)
+    client.playing()
+    client.wait(client.state)
+    client.wait(lambda: client.position() == pytest.approx((385, 285), abs=20))
     client.page.mouse.up()
     client.wait(lambda: client.sent[-1] == (0, 0))
 
@@ -808,8 +1193,6 @@ def test_the_left_button_going_up_lets_go_even_if_another_is_down(client: Client
     client.page.mouse.up(button="right")
 
 
-def test_the_canvas_has_no_menu(client: Client) -> None:
-    assert client.evaluate(
-        """() => !document.querySelector("canvas").dispatchEvent(
-            new MouseEvent("contextmenu", { bubbles: true, cancelable: true }))"""
-    )
+def test_a_finger_on_the_page_neither_scrolls_nor_selects(client: Client) -> None:
+    style = "getComputedStyle(document.body)"
+    assert client.evaluate(f"[{style}.touchAction, {style}.userSelect]") == ["none", "none"]
