@@ -168,7 +168,7 @@ class Player:
         return states
 
     def position(self, state: State | None = None) -> tuple[int, int]:
-        x, y, _ = (state or self.wait_for(lambda players: self.id in players))[self.id]
+        x, y, *_ = (state or self.wait_for(lambda players: self.id in players))[self.id]
         return x, y
 
     def inward(self) -> int:
