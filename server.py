@@ -4,32 +4,56 @@ import argparse
 import asyncio
 import colorsys
 import functools
+import itertools
 import json
 import logging
+import logging.handlers
+import os
+import queue
 import random
+import re
 import signal
 import socket
+import threading
 import time
+import zlib
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
+
+os.environ["WEBSOCKETS_MAX_FRAGMENTS"] = "16"  # of a message; read when the library is imported
+os.environ["WEBSOCKETS_MAX_LINE_LENGTH"] = "4096"  # bytes, of a line of a handshake
 
 from websockets import CloseCode, ConnectionClosed, Frame, Opcode, Request, Response, State
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.extensions import permessage_deflate
 
 WIDTH, HEIGHT = 800, 600  # the world, in pixels
 SIZE = 30  # the side of a player's square, in pixels
 STEP, DIAGONAL_STEP = 10, 7  # pixels per tick along each axis; 7 across and 7 down make about 10
 TICK_RATE = 30  # ticks per second
 MESSAGE_RATE = 100  # messages that a player may send within a second
-DEFLATE_WINDOW = 4096  # bytes that websockets' compression looks back on
-BUFFER_SIZE = 4096  # bytes, about, that the system may keep unread or unsent for a connection
-PAGE_POLICY = "default-src 'unsafe-inline' ws: wss:; img-src data:"  # no code from elsewhere
+# Each as far as can be from all others, for color-blind people as well. Found by annealing.
+PALETTE = [
+    "#0084ff", "#fdff00", "#e85103", "#f900ab", "#00bb8f", "#e0cbff", "#f49d03",
+    "#9279bb", "#a9fff6", "#57ff88", "#ff96bd", "#ed5061", "#eeffcc", "#07b6f5",
+    "#bda457", "#9bc784", "#00cedc", "#fccb00", "#ffb9b1", "#bb708c",
+]  # fmt: skip
 Heading = tuple[int, int]  # -1, 0 or 1 along x and along y, which points down
 
 
 # --- The rules. They know nothing of connections. ---
+def color(number: int) -> str:
+    """Return the color with this number, counted from 0, as "#rrggbb"."""
+    if number < len(PALETTE):
+        return PALETTE[number]
+    # Hues a golden angle apart: each new one falls into the widest gap that is left.
+    rgb = colorsys.hls_to_rgb(number * 137.508 % 360 / 360, 0.71, 0.85)
+    return "#" + bytes(round(255 * part) for part in rgb).hex()
+
+
 @dataclass(slots=True)
 class Player:
     """A player's square, by its top left corner in pixels, and where it is heading."""
@@ -37,10 +61,10 @@ class Player:
     x: int
     y: int
     color_number: int
-    color: str  # "#rrggbb"
+    color: str
     heading: Heading = (0, 0)
     # Headings still owed a step each, a second's worth at most: a tap may be shorter than a tick.
-    pending: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
+    pending: tuple[Heading, ...] = ()
 
 
 class World:
@@ -54,12 +78,9 @@ class World:
         """Put a new player at a random place; return its ID, which nobody had before."""
         x, y = random.randint(0, WIDTH - SIZE), random.randint(0, HEIGHT - SIZE)
         taken = {player.color_number for player in self.players.values()}
-        number = min(set(range(len(taken) + 1)) - taken)
-        # Hues a golden angle apart: each new one falls into the widest gap that is left.
-        rgb = colorsys.hls_to_rgb(number * 137.508 % 360 / 360, 0.65, 0.85)
-        color = "#" + bytes(round(255 * part) for part in rgb).hex()
+        number = next(number for number in itertools.count() if number not in taken)
         self.last_id += 1
-        self.players[self.last_id] = Player(x, y, number, color)
+        self.players[self.last_id] = Player(x, y, number, color(number))
         return self.last_id
 
     def leave(self, player_id: int) -> None:
@@ -69,14 +90,19 @@ class World:
     def steer(self, player_id: int, heading: Heading) -> None:
         """Set where a player is heading. It moves with the next step, not before."""
         if player := self.players.get(player_id):  # it may have left with this message unread
-            if heading[0] not in (0, player.heading[0]) or heading[1] not in (0, player.heading[1]):
-                player.pending.append(heading)  # it heads a new way, and is owed a step for that
+            (dx, dy), (old_dx, old_dy) = heading, player.heading
+            if (dx and dx != old_dx) or (dy and dy != old_dy):
+                # A key went down, and is owed a step for that.
+                player.pending = (*player.pending, heading)[-TICK_RATE:]
             player.heading = heading
 
     def step(self) -> None:
         """Move everyone by one tick."""
         for player in self.players.values():
-            dx, dy = player.pending.popleft() if player.pending else player.heading
+            dx, dy = player.heading
+            if player.pending:
+                (dx, dy), *later = player.pending
+                player.pending = tuple(later)
             if dx or dy:
                 length = DIAGONAL_STEP if dx and dy else STEP
                 player.x = min(max(player.x + dx * length, 0), WIDTH - SIZE)
@@ -88,74 +114,71 @@ class World:
 
 
 # --- The messages. ---
+class BadMessage(Exception):
+    """A message that no page of ours sends; the text says what was expected."""
+
+
 to_json = json.JSONEncoder(separators=(",", ":")).encode  # without the spaces that nobody reads
+
+
+def welcome_message(player_id: int) -> str:
+    """Return the first message to a player: who it is, and the numbers of the world."""
+    numbers = {"width": WIDTH, "height": HEIGHT, "size": SIZE, "step": STEP, "tick_rate": TICK_RATE}
+    return to_json({"type": "welcome", "id": player_id, **numbers})
+
+
+def state_message(world: World) -> str:
+    """Return the message to everybody on every tick: the whole world."""
+    return to_json({"type": "state", "players": world.state()})
 
 
 @functools.lru_cache  # nearly every message is one of the same nine
 def parse_move(message: str | bytes) -> Heading:
-    """Return the heading in a move message; raise ValueError with a hint for any other."""
-    with suppress(json.JSONDecodeError):
-        match isinstance(message, str) and json.loads(message):  # False if it is binary
-            case {"type": "move", "dx": -1 | 0 | 1 as dx, "dy": -1 | 0 | 1 as dy}:
-                return int(dx), int(dy)  # true and 1.0 equal 1, so they match as well
-    raise ValueError('expected the text {"type":"move","dx":DX,"dy":DY}, DX and DY -1, 0 or 1')
+    """Return the heading in a move message; raise BadMessage for any other."""
+    if isinstance(message, str):  # and not binary
+        with suppress(json.JSONDecodeError):
+            match json.loads(message):
+                case {"type": "move", "dx": -1 | 0 | 1 as dx, "dy": -1 | 0 | 1 as dy}:
+                    return int(dx), int(dy)  # true and 1.0 equal 1, so they match as well
+    raise BadMessage('expected the text {"type":"move","dx":DX,"dy":DY}, DX and DY -1, 0 or 1')
 
 
 # --- The connections. They know nothing of the rules. ---
 class Game:
     """A world and the connections of its players."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
+    def __init__(self, max_players: int) -> None:
+        self.max_players = max_players
         self.world = World()
         self.player_ids: dict[ServerConnection, int] = {}
         self.occupied = asyncio.Event()  # set while anyone is connected
-        self.longest_state = 0.0  # of late, in bytes; it fades with every state
 
     def log(self, ws: ServerConnection, event: str) -> None:
         logging.info("%s: %s, %d online", ws.remote_address[0], event, len(self.player_ids))
 
-    def answer(self, ws: ServerConnection, request: Request) -> Response | None:
-        """Serve the page to a plain GET; return None to let an allowed handshake go on."""
-        if "Sec-WebSocket-Key" in request.headers:
-            origins = request.headers.get_all("Origin")
-            if not self.options.origin or set(origins) & set(self.options.origin):
-                return None
-            self.log(ws, f"refused, its origin is {origins!s:.99}")
-            return ws.respond(403, "Pages from elsewhere may not connect.\n")
-        if request.method == "GET" and request.path.partition("?")[0] == "/":
-            with suppress(OSError, UnicodeError):
-                ws.close_timeout = 10  # seconds, as for a handshake; a slow link needs some
-                page = ws.respond(200, Path(__file__).with_name("client.html").read_text("utf-8"))
-                del page.headers["Content-Type"]  # or there would be two
-                page.headers["Content-Type"] = "text/html; charset=utf-8"
-                page.headers["Cache-Control"] = "no-store"  # an edit shows on reload
-                page.headers["Content-Security-Policy"] = PAGE_POLICY
-                return page
-        return ws.respond(404, "Not found. The game is at /, if client.html is beside server.py.\n")
-
     async def play(self, ws: ServerConnection) -> None:
         """Let a new player in and do what its messages say, until the last one."""
-        if len(self.player_ids) >= self.options.max_players:
+        self.drop_closed()
+        if len(self.player_ids) >= self.max_players:
             # Accepted before it is closed: a browser could not read why a handshake failed.
             self.log(ws, "refused, the game is full")
             return await ws.close(CloseCode.TRY_AGAIN_LATER, "the game is full")
         player_id = self.player_ids[ws] = self.world.join()
         self.occupied.set()
         self.log(ws, f"player {player_id} joined")
-        facts = {"width": WIDTH, "height": HEIGHT, "size": SIZE, "step": STEP}
-        facts["tick_rate"] = TICK_RATE
         # broadcast writes before it returns, so that no state can come before the welcome.
-        broadcast([ws], to_json({"type": "welcome", "id": player_id, **facts}))
+        broadcast([ws], welcome_message(player_id))
         recent: deque[float] = deque(maxlen=MESSAGE_RATE + 1)  # when the last messages came
         try:
             async for message in ws:
                 recent.append(time.monotonic())
                 if len(recent) > MESSAGE_RATE and recent[-1] - recent[0] < 1:
-                    raise ValueError("too many messages")
+                    raise BadMessage("too many messages")
                 self.world.steer(player_id, parse_move(message))
-        except (ValueError, ConnectionClosed) as reason:  # if it is closed, close() does nothing
+        except BadMessage as reason:
             await ws.close(CloseCode.POLICY_VIOLATION, str(reason))
+        except ConnectionClosed:
+            pass  # without a goodbye
 
     async def run(self) -> None:
         """Tick at an even pace while there are players, and sleep while there are none."""
@@ -163,89 +186,260 @@ class Game:
         shown = ("", 0)  # the last state that was sent, and in which second
         while True:
             await self.occupied.wait()
-            # Whoever is closing leaves now, however long the other end takes to close as well.
-            for ws in [ws for ws in self.player_ids if ws.protocol.state is not State.OPEN]:
-                self.world.leave(player_id := self.player_ids.pop(ws))
-                reason = getattr(ws.protocol.close_sent, "reason", "")
-                self.log(ws, f"player {player_id} left" + (f" ({reason!a})" if reason else ""))
-            if not self.player_ids:
-                self.occupied.clear()
+            self.drop_closed()
             self.world.step()
-            state = to_json({"type": "state", "players": self.world.state()})
             now = time.monotonic()
+            state = state_message(self.world)
             if shown != (state, int(now)):  # something changed, or a second went by
                 shown = (state, int(now))
-                self.show(state)
-            due = (due if due + 1 / TICK_RATE > now else now) + 1 / TICK_RATE  # skips missed ones
+                self.show(state.encode())
+            due = max(due + 1 / TICK_RATE, now)  # missed ticks are not made up
             await asyncio.sleep(due - time.monotonic())
 
-    def show(self, state: str) -> None:
-        """Send a state to all but those for whom the last still waits: it would come late."""
-        self.longest_state = max(len(state), 0.999 * self.longest_state)
-        frame = Frame(Opcode.TEXT, state.encode()).serialize(mask=False)
+    def show(self, state: bytes) -> None:
+        """Send a state to all, except where the last one still waits: it would come late."""
         for ws in self.player_ids:
-            unsent = ws.transport.get_write_buffer_size()
-            if not unsent and len(state) <= DEFLATE_WINDOW:
-                broadcast([ws], state)
-            elif not unsent:  # too long to compress well: the same plain frame for all costs less
-                ws.transport.write(frame)
-            elif unsent > self.longest_state + BUFFER_SIZE:
-                ws.transport.abort()  # more than a state: it sends pings, and reads no answers
+            if ws.transport.get_write_buffer_size() == 0:
+                send_state(ws, state)
+
+    def drop_closed(self) -> None:
+        """Take out whoever is closing, however long the other end takes to close as well."""
+        for ws in [ws for ws in self.player_ids if ws.state is not State.OPEN]:
+            self.world.leave(player_id := self.player_ids.pop(ws))
+            reason = getattr(ws.protocol.close_sent, "reason", "")
+            self.log(ws, f"player {player_id} left" + (f" ({reason!a})" if reason else ""))
+        if not self.player_ids:
+            self.occupied.clear()
 
 
-# --- The command line. ---
+# --- Start and stop. ---
 async def main(options: argparse.Namespace) -> None:
-    """Run the game until Ctrl+C or SIGTERM; raise OSError if it cannot listen."""
-    loop = asyncio.get_running_loop()
-    game = Game(options)
-    ticker = loop.create_task(game.run())
-    for each in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler
-        signal.signal(each, lambda *_: loop.is_closed() or loop.call_soon_threadsafe(ticker.cancel))
-    # Short of open files, asyncio says so over and over. The cache lets one a minute through.
-    log_once = functools.lru_cache(lambda trouble, minute: logging.error(trouble))
-    loop.set_exception_handler(
-        lambda _, what: log_once(f"{what['message']}: {what.get('exception')}", time.time() // 60)
-    )
-    server = await serve(
-        game.play,
-        options.host,
-        options.port,
-        process_request=game.answer,
-        ping_interval=5,  # seconds; with the timeout, the vanished are gone after 13
-        ping_timeout=8,
-        close_timeout=1,
-        max_size=256,  # bytes
-        write_limit=2**24,  # bytes; out of reach, for above it a ping waits without a timeout
-    )
+    """Run the game until Ctrl+C or SIGTERM; raise SystemExit if it cannot listen."""
+    game = Game(options.max_players)
+    try:
+        server = await serve(
+            game.play,
+            options.host,
+            options.port,
+            process_request=functools.partial(answer, options.origin),
+            extensions=[SharedDeflateFactory(client_no_context_takeover=True)],
+            compression=None,  # but the one above
+            create_connection=PacedConnection,
+            server_header=None,
+            open_timeout=4,  # seconds, for the handshake
+            ping_interval=5,  # seconds; with the timeout, the vanished are gone after 13
+            ping_timeout=8,
+            close_timeout=1,
+            max_size=256,  # bytes
+            max_queue=None,  # PacedConnection limits what is read
+            write_limit=2**24,  # bytes; out of reach, for above it a ping waits without a timeout
+        )
+    except (OSError, UnicodeError) as error:
+        raise SystemExit(f"server.py: {error}; choose another --host or --port") from None
     # Connections inherit small buffers: a flood is read in bits, and no state waits to get old.
     for listener in server.sockets:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_SIZE)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, BUFFER_SIZE)
-    host, port = options.host, options.port
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(report)
+    ticker = loop.create_task(game.run())
+
+    def stop(*_: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(ticker.cancel)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)  # Windows has no loop.add_signal_handler
+    host = {"": "0.0.0.0", "::": "::1"}.get(options.host, options.host)
     if host == "0.0.0.0":
         with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
             probe.connect(("192.0.2.1", 9))  # sends nothing, but tells which address is ours
             host = probe.getsockname()[0]
-    logging.info("listening: open http://%s:%d/", f"[{host}]" if ":" in host else host, port)
-    with suppress(asyncio.CancelledError):
-        await ticker
-    server.close()
-    await asyncio.wait([loop.create_task(server.wait_closed())], timeout=2)
+    host = f"[{host}]" if ":" in host else host
+    logging.info("listening: open http://%s:%d/", host, options.port)
+    try:
+        with suppress(asyncio.CancelledError):
+            await ticker
+    finally:
+        server.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), timeout=2)
+        game.drop_closed()
+
+
+# --- Compressed once for everybody. ---
+# Nearly everybody got the same state before, so this one is deflated against that one for all of
+# them together: once per tick, and not once per player.
+recent: deque[bytes] = deque(maxlen=8)  # the last messages that were deflated
+
+
+@functools.lru_cache
+def deflate(message: bytes, before: bytes, window_bits: int) -> tuple[bytes, bytes]:
+    """Compress a message for those who got the other one before; return it bare and as a frame."""
+    if message not in recent:
+        recent.appendleft(message)
+    compressor = zlib.compressobj(wbits=-window_bits, zdict=before)
+    # The last four bytes are always the same, and WebSocket leaves them out.
+    data = (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    frame = bytearray(Frame(Opcode.TEXT, data).serialize(mask=False))
+    frame[0] |= 0b0100_0000  # RSV1, for a compressed message
+    return data, bytes(frame)
+
+
+class SharedDeflate(permessage_deflate.PerMessageDeflate):
+    """The compression of one connection, as the library has agreed on it with the client."""
+
+    def __init__(self, agreed: permessage_deflate.PerMessageDeflate) -> None:
+        # As if both sides forgot: then the library makes no compressor, which would take 45 KB.
+        super().__init__(True, True, agreed.remote_max_window_bits, agreed.local_max_window_bits)
+        self.remembers = not agreed.local_no_context_takeover
+        self.before = b""  # the last message that the client got, and remembers
+
+    def deflate(self, message: bytes) -> tuple[bytes, bytes]:
+        """Compress the next message of this connection; return it bare and as a frame."""
+        before = self.before if self.before in recent else b""  # or each slow link costs extra
+        if self.remembers:
+            self.before = message
+        return deflate(message, before, self.local_max_window_bits)
+
+    def encode(self, frame: Frame) -> Frame:
+        """Compress what the library sends, except control frames and fragments."""
+        if frame.opcode not in (Opcode.TEXT, Opcode.BINARY) or not frame.fin:
+            return frame
+        return Frame(frame.opcode, self.deflate(bytes(frame.data))[0], rsv1=True)
+
+
+class SharedDeflateFactory(permessage_deflate.ServerPerMessageDeflateFactory):
+    """Lets the library negotiate, and puts SharedDeflate in place of its own compression."""
+
+    def process_request_params(self, *offer: Any, **named: Any) -> tuple[Any, SharedDeflate]:
+        response, agreed = super().process_request_params(*offer, **named)
+        return response, SharedDeflate(agreed)
+
+
+@functools.lru_cache(maxsize=1)
+def plain_frame(message: bytes) -> bytes:
+    return Frame(Opcode.TEXT, message).serialize(mask=False)
+
+
+def send_state(ws: ServerConnection, state: bytes) -> None:
+    """Do what broadcast([ws], state) does, with a frame that is made once for everybody."""
+    extensions = ws.protocol.extensions
+    if ws.protocol.expect_continuation_frame:
+        return  # not between the fragments of another message
+    if extensions and isinstance(extensions[0], SharedDeflate):
+        ws.transport.write(extensions[0].deflate(state)[1])
+    else:
+        ws.transport.write(plain_frame(state))
+
+
+# --- The page over HTTP, and who may connect. ---
+PAGE_POLICY = "default-src 'unsafe-inline' ws: wss:; img-src data:"  # no code from elsewhere
+LISTS = ("Connection", "Upgrade", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol")
+
+
+def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Response | None:
+    """Serve the page to a plain GET; return None to let an allowed handshake go on."""
+    if ws.protocol.close_expected():  # for what came behind the request was no WebSocket frame
+        ws.protocol.receive_eof()
+        return None
+    if sum(len(value) for name in LISTS for value in request.headers.get_all(name)) > 1000:
+        return ws.respond(431, "These headers would take too long to read.\n")
+    if "Sec-WebSocket-Key" in request.headers:
+        origins = request.headers.get_all("Origin")
+        if not allowed or set(origins) & set(allowed):
+            return None
+        logging.info("%s: refused, its origin is %.99s", ws.remote_address[0], origins)
+        return ws.respond(403, "Pages from elsewhere may not connect.\n")
+    if request.method not in ("GET", "HEAD") or request.path.partition("?")[0] != "/":
+        return ws.respond(404, "Not found. The game is at /.\n")
+    try:
+        page = ws.respond(200, Path(__file__).with_name("client.html").read_text("utf-8"))
+    except (OSError, UnicodeError) as error:
+        return ws.respond(503, f"client.html cannot be read: {error}.\n")
+    ws.close_timeout = 4  # seconds, as for a handshake; a slow link needs some
+    del page.headers["Content-Type"]  # or there would be two
+    page.headers["Content-Type"] = "text/html; charset=utf-8"
+    page.headers["Cache-Control"] = "no-store"  # an edit shows on reload
+    page.headers["Content-Security-Policy"] = PAGE_POLICY
+    page.body = page.body if request.method == "GET" else b""
+    return page
+
+
+# --- What only hardens. You may skip it at first. ---
+BUFFER_SIZE = 4096  # bytes, about, that the system may keep unread or unsent for a connection
+READ_RATE = 4000  # bytes per second that a player may send; the fastest fingers make 1000
+READ_AHEAD = 0.5  # seconds; as much may come at once
+PIECE = 256  # bytes that are read at a time
+
+
+class PacedConnection(ServerConnection):
+    """Reads no faster than a player plays: a flood waits at its sender, and costs nobody else."""
+
+    due = 0.0  # when all that was read so far would have come at READ_RATE
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of what has come, and the rest or more of it when that is due."""
+        super().data_received(data[:PIECE])
+        now = self.loop.time()
+        self.due = max(self.due, now - READ_AHEAD) + len(data[:PIECE]) / READ_RATE
+        if self.due > now or len(data) > PIECE:
+            self.transport.pause_reading()
+            self.loop.call_at(self.due, self.read_on, data[PIECE:])
+
+    def read_on(self, rest: bytes) -> None:
+        self.transport.resume_reading()
+        if rest and not self.transport.is_closing():
+            self.data_received(rest)
+
+
+log_once = functools.lru_cache(logging.error)  # the same text only once
+
+
+def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what asyncio complains of: a bug with its traceback, a lack of files once a minute."""
+    if isinstance(error := context.get("exception"), OSError):
+        log_once(f"{time.strftime('%H:%M')} {context['message']}: {error}")
+    else:
+        loop.default_exception_handler(context)
+
+
+def log_in_background() -> logging.handlers.QueueListener:
+    """Let a thread write the log, so that the game goes on when nobody takes what it writes."""
+    lines: queue.Queue[Any] = queue.Queue(maxsize=10_000)
+    handler = logging.handlers.QueueHandler(lines)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
+    logging.raiseExceptions = False  # a line that finds the queue full is lost
+    logging.getLogger("websockets").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # or it warns of each unsent answer
+    listener = logging.handlers.QueueListener(lines, logging.StreamHandler())
+    listener.start()
+    return listener
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"server.py: {message}\n")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
+    parser = Parser(description=__doc__)
     parser.add_argument("--host", default="localhost", help="0.0.0.0 for the network (%(default)s)")
     parser.add_argument("--port", default=8765, type=int, help="TCP port (%(default)s)")
     parser.add_argument("--max-players", default=1000, type=int, help="in at once (%(default)s)")
-    parser.add_argument("--origin", action="append", help="URL whose pages may play; may repeat")
+    parser.add_argument("--origin", action="append", default=[], help="whose pages may play")
     options = parser.parse_args()
+    options.origin = [text.removesuffix("/") for text in options.origin]
     if not 1 <= options.port <= 65535 or options.max_players < 1:
         parser.error("--port must be from 1 to 65535, and --max-players at least 1")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.getLogger("websockets").setLevel(logging.ERROR)
+    if not all(re.fullmatch(r"https?://[^/\s]+", text) for text in options.origin):
+        parser.error("--origin must be like https://game.example.org")
+    listener = log_in_background()
     try:
         asyncio.run(main(options))
-    except (OSError, UnicodeError) as error:
-        raise SystemExit(f"server.py: {error}; choose another --host or --port") from None
+    finally:
+        impatience = threading.Timer(2, os._exit, [0])  # for a log that nobody takes
+        impatience.start()
+        listener.stop()
+        impatience.cancel()

@@ -8,9 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -63,6 +66,51 @@ def handshake(headers: str = "") -> bytes:
 def move(dx: int, dy: int) -> str:
     """Return a move message."""
     return json.dumps({"type": "move", "dx": dx, "dy": dy})
+
+
+# Outlives a worker that is killed, and ends whatever that one has started and not ended.
+REAPER = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+running = set()
+for line in sys.stdin:
+    running ^= {int(line)}  # it has started, or has ended
+for each in running:
+    os.killpg(each, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(each, signal.SIGTERM)
+"""
+
+
+@cache
+def reaper() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", REAPER], stdin=subprocess.PIPE, text=True, bufsize=1
+    )
+
+
+def tell_reaper(process: subprocess.Popen[Any]) -> None:
+    """Say that a process has started, or that it has ended."""
+    stdin = reaper().stdin
+    assert stdin
+    stdin.write(f"{process.pid}\n")
+
+
+def start_process(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+    """Start a process that does not outlive this one. It leads a group of its own."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    tell_reaper(process)
+    return process
+
+
+def end_process(process: subprocess.Popen[Any]) -> None:
+    """Kill a process, in case it has not ended by itself."""
+    with process:  # which closes its pipes
+        process.kill()
+    tell_reaper(process)
+
+
+def with_open_files(number: int) -> tuple[str, ...]:
+    """Return what starts a server that may have so many files open."""
+    return ("sh", "-c", f'ulimit -n {number} && exec "$@"', "sh")
 
 
 class Player:
@@ -121,7 +169,7 @@ class Player:
         return states
 
     def position(self, state: State | None = None) -> tuple[int, int]:
-        x, y, _ = (state or self.wait_for(lambda players: self.id in players))[self.id]
+        x, y, *_ = (state or self.wait_for(lambda players: self.id in players))[self.id]
         return x, y
 
     def inward(self) -> int:
@@ -157,7 +205,7 @@ class Server:
         self.players: list[Player] = []
         command = [*prefix, sys.executable, str(program), "--port", str(self.port), *arguments]
         with log.open("ab") as stderr:
-            self.process = subprocess.Popen(command, stderr=stderr, **options)
+            self.process = start_process(command, stderr=stderr, **options)
         wait_until(lambda: "listening" in self.log() or self.process.poll() is not None)
 
     def log(self) -> str:
@@ -191,10 +239,70 @@ class Server:
 
     def stop(self) -> None:
         """End it, and whoever plays on it."""
-        self.process.kill()
-        self.process.wait()
+        end_process(self.process)
         for player in self.players:
             player.connection.close()
+
+
+# --- What others notice ---
+
+
+@contextmanager
+def walking(player: Player) -> Iterator[None]:
+    """Let a player walk to and fro meanwhile, so that there is a new state on every tick."""
+    stop = threading.Event()
+
+    def walk() -> None:
+        direction = 1
+        with suppress(ConnectionClosed):
+            while not stop.wait(0.5):
+                direction = -direction
+                player.move(direction, 0)
+
+    player.move(player.inward(), 0)
+    thread = threading.Thread(target=walk)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def timed_states(player: Player, seconds: float) -> list[tuple[float, State]]:
+    """Return the states that come in this time, and when each came."""
+    while True:  # what has come before does not count
+        try:
+            player.connection.recv(0)
+        except TimeoutError:
+            break
+    states = []
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        state = player.state()
+        states.append((time.monotonic(), state))
+    return states
+
+
+def worst_gap(states: list[tuple[float, State]]) -> float:
+    return max((b - a for (a, _), (b, _) in pairwise(states)), default=float("inf"))
+
+
+def assert_others_play_on(
+    watcher: Player, seconds: float = 2, rate: float = 15, gap: float = 0.5
+) -> None:
+    """Look whether enough states come in a second, evenly, while somebody walks.
+
+    The machine may be busy, so it is enough if one look in three is good. What hurts the others
+    must therefore last for three times so many seconds.
+    """
+    looks = []
+    for _ in range(3):
+        states = timed_states(watcher, seconds)
+        looks.append((len(states) / seconds, worst_gap(states)))
+        if looks[-1][0] >= rate and looks[-1][1] <= gap:
+            return
+    raise AssertionError(f"states per second and the longest gap in seconds: {looks}")
 
 
 @pytest.fixture
@@ -209,7 +317,7 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     yield start
     for server in servers:
         server.stop()
-        assert "Traceback" not in server.log(), server.log()
+        assert "Traceback" not in server.log(), server.log()[-5000:]
 
 
 @pytest.fixture

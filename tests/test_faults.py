@@ -11,62 +11,31 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PATIENCE, Player, Server, State, handshake, wait_until
+from conftest import (
+    PATIENCE,
+    Player,
+    Server,
+    State,
+    handshake,
+    timed_states,
+    wait_until,
+    walking,
+    worst_gap,
+)
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 StartServer = Callable[..., Server]
 MOVE = Frame(Opcode.TEXT, b'{"type":"move","dx":1,"dy":0}')
-
-
-@contextmanager
-def walking(player: Player) -> Iterator[None]:
-    """Let a player walk to and fro meanwhile, so that there is a new state on every tick."""
-    stop = threading.Event()
-
-    def walk() -> None:
-        direction = 1
-        with suppress(ConnectionClosed):
-            while not stop.wait(0.5):
-                direction = -direction
-                player.move(direction, 0)
-
-    player.move(player.inward(), 0)
-    thread = threading.Thread(target=walk)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def timed_states(player: Player, seconds: float) -> list[tuple[float, State]]:
-    """Return the states that come in this time, and when each came."""
-    while True:  # what has come before does not count
-        try:
-            player.connection.recv(0)
-        except TimeoutError:
-            break
-    states = []
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        states.append((0.0, player.state()))
-        states[-1] = (time.monotonic(), states[-1][1])
-    return states
-
-
-def worst_gap(states: list[tuple[float, State]]) -> float:
-    return max(b - a for (a, _), (b, _) in pairwise(states))
 
 
 def waiting_bytes(port: int) -> int:

@@ -4,14 +4,27 @@ import http.client
 import os
 import re
 import shutil
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import PATIENCE, PROBE, ROOT, Server, find_browser, in_chromium, missing
+from conftest import (
+    PATIENCE,
+    PROBE,
+    ROOT,
+    Server,
+    find_browser,
+    in_chromium,
+    missing,
+    wait_until,
+    with_open_files,
+)
 from playwright.sync_api import Browser, expect
 from websockets.exceptions import InvalidStatus
 
@@ -24,6 +37,11 @@ def request(server: Server, path: str, method: str = "GET") -> http.client.HTTPR
         response = client.getresponse()
         response.body = response.read()  # type: ignore[attr-defined]
         return response
+
+
+def read_all(raw: socket.socket) -> bytes:
+    with raw:
+        return b"".join(iter(lambda: raw.recv(4096), b""))
 
 
 # --- The page ---
@@ -47,9 +65,43 @@ def test_there_is_nothing_else(server: Server, path: str) -> None:
     assert len(server.log().splitlines()) == 1
 
 
-def test_only_get_is_for_the_page(server: Server) -> None:
-    assert request(server, "/", "POST").status == 404
+@pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS"])
+def test_other_methods_are_not_for_the_page(server: Server, method: str) -> None:
+    assert request(server, "/", method).status in (404, 405)
     assert len(server.log().splitlines()) == 1
+
+
+def test_a_head_request_gets_the_headers_of_the_page_alone(server: Server) -> None:
+    page = request(server, "/")
+    answer = read_all(server.connect_raw(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    for name in ("Content-Type", "Content-Length", "Cache-Control", "Content-Security-Policy"):
+        assert f"{name}: {page.headers[name]}".encode() in head
+    assert body == b""
+
+
+def test_nobody_is_told_which_versions_run(server: Server) -> None:
+    handshake_answer = server.join().connection.response
+    assert handshake_answer
+    for path in ("/", "/nothing"):
+        assert "Server" not in request(server, path).headers
+    assert "Server" not in handshake_answer.headers
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a system with a limit on open files")
+def test_without_a_file_left_the_page_says_why_it_cannot_be_read(start_server: StartServer) -> None:
+    server = start_server(prefix=with_open_files(50))
+    server.join().state()
+    crowd = []
+    while psutil.Process(server.process.pid).num_fds() < 49:  # so that the request gets the last
+        crowd.append(server.connect_raw())
+        crowd[-1].recv(1)
+    answer = read_all(server.connect_raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+    for raw in crowd:
+        raw.close()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"open files" in answer
 
 
 def test_an_edit_shows_on_reload_and_a_missing_page_is_no_disaster(
@@ -57,7 +109,9 @@ def test_an_edit_shows_on_reload_and_a_missing_page_is_no_disaster(
 ) -> None:
     shutil.copy(ROOT / "server.py", tmp_path)
     server = start_server(program=tmp_path / "server.py")
-    assert request(server, "/").status == 404
+    response = request(server, "/")
+    assert response.status == 503
+    assert b"No such file" in response.body  # type: ignore[attr-defined]
     page = tmp_path / "client.html"
     for text in ("first", "second é"):
         page.write_text(text, "utf-8")
@@ -88,9 +142,7 @@ def test_the_served_page_plays_on_the_server_it_came_from(browser: Browser, serv
 def test_a_slow_reader_gets_the_whole_page(server: Server) -> None:
     raw = server.connect_raw(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     time.sleep(3)
-    page = b"".join(iter(lambda: raw.recv(4096), b""))
-    raw.close()
-    assert page.endswith((ROOT / "client.html").read_bytes())
+    assert read_all(raw).endswith((ROOT / "client.html").read_bytes())
 
 
 # --- Who may connect ---
@@ -99,6 +151,19 @@ def test_a_slow_reader_gets_the_whole_page(server: Server) -> None:
 def test_without_the_option_every_origin_may_connect(server: Server) -> None:
     for origin in (None, "null", "https://elsewhere.example"):
         assert server.join(origin=origin).state()
+
+
+def test_a_slash_at_the_end_of_an_origin_is_taken_off(start_server: StartServer) -> None:
+    server = start_server("--origin", "https://game.example/")
+    assert server.join(origin="https://game.example").state()
+
+
+def test_a_long_origin_is_cut_in_the_log(start_server: StartServer) -> None:
+    server = start_server("--origin", "https://game.example")
+    with pytest.raises(InvalidStatus):
+        server.join(origin="https://" + "x" * 3000)
+    wait_until(lambda: "refused" in server.log())
+    assert max(map(len, server.log().splitlines())) < 250
 
 
 def test_with_the_option_only_those_origins_may(start_server: StartServer) -> None:
@@ -110,7 +175,7 @@ def test_with_the_option_only_those_origins_may(start_server: StartServer) -> No
         with pytest.raises(InvalidStatus) as refusal:
             server.join(origin=origin)
         assert refusal.value.response.status_code == 403
-    assert server.log().count("refused") == 4
+    wait_until(lambda: server.log().count("refused") == 4)
     assert "https://elsewhere.example" in server.log()
     assert request(server, "/").status == 200
 
@@ -177,7 +242,7 @@ def test_a_friend_on_the_network_needs_only_the_link_that_the_server_prints(
     expect(page.locator("#status")).to_have_text("You are player 1 · 1 online")
     page.keyboard.press("ArrowLeft")
     distant.close()
-    assert "10.203.0.2: player 1 joined" in server.log()
+    wait_until(lambda: "10.203.0.2: player 1 joined" in server.log())
 
 
 def test_without_a_network_the_link_is_still_one_line(

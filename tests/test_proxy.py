@@ -9,14 +9,30 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, ROOT, Player, Server, free_port, handshake, missing, wait_until
+from conftest import (
+    PATIENCE,
+    ROOT,
+    Player,
+    Server,
+    assert_others_play_on,
+    end_process,
+    free_port,
+    handshake,
+    missing,
+    start_process,
+    wait_until,
+    walking,
+)
 from playwright.sync_api import Browser, Page, expect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from test_attacks import FLOODS, GET, attack, request_with_a_list
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 StartServer = Callable[..., Server]
 NAME = "localhost"  # in place of README's game.example.org
@@ -85,7 +101,7 @@ class Proxy:
         (folder / "nginx.conf").write_text(AROUND.format(config))
         self.log_file = folder / "error.log"
         with self.log_file.open("wb") as stderr:
-            self.process = subprocess.Popen(
+            self.process = start_process(
                 [nginx, "-p", f"{folder}/", "-c", "nginx.conf", "-g", "error_log stderr notice;"],
                 stderr=stderr,
             )
@@ -124,6 +140,7 @@ class Proxy:
             player.connection.close()
         self.process.terminate()
         self.process.wait(PATIENCE)
+        end_process(self.process)
 
 
 @pytest.fixture
@@ -330,3 +347,97 @@ def test_an_address_gets_as_many_connections_as_it_may_have_and_not_one_more(
             return False
 
     wait_until(join_again)
+
+
+# --- Attacks ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "connections", "rate", "gap"),
+    [
+        ("pings", 20, 10, 0.5),
+        ("pongs", 20, 10, 0.5),
+        ("fragments", 20, 10, 0.5),
+        ("pings", 60, 3, 1.5),
+    ],
+)
+def test_floods_of_what_is_no_message_through_the_proxy(
+    proxy: Proxy,
+    start_world: StartServer,
+    tmp_path: Path,
+    kind: str,
+    connections: int,
+    rate: float,
+    gap: float,
+) -> None:
+    world = start_world(1)
+    walker, watcher = world.join(origin=proxy.origin), world.join(origin=proxy.origin)
+    request = handshake(f"Origin: {proxy.origin}").replace(b"GET / ", b"GET /world/1/ ")
+    flood = attack(
+        proxy.port,
+        request,
+        FLOODS[kind],
+        connections=connections,
+        for_each_address=20,
+        certificate=str(tmp_path / "cert.pem"),
+    )
+    with walking(walker), flood as report:
+        wait_until(lambda: world.log().count("joined") > connections)
+        assert_others_play_on(watcher, rate=rate, gap=gap)
+    assert report.connected >= connections
+    assert report.sent > 100_000
+
+
+def test_requests_with_long_lists_through_the_proxy(
+    proxy: Proxy,
+    start_world: StartServer,
+    tmp_path: Path,
+) -> None:
+    world = start_world(1)
+    walker, watcher = world.join(origin=proxy.origin), world.join(origin=proxy.origin)
+    request = request_with_a_list("Sec-WebSocket-Extensions", 3).replace(
+        b"GET / ", b"GET /world/1/ "
+    )
+    request = request.replace(b"Host", f"Origin: {proxy.origin}\r\nHost".encode())
+    certificate = str(tmp_path / "cert.pem")
+    long = attack(proxy.port, request, hold=False, connections=20, certificate=certificate)
+    with walking(walker), long as report:
+        assert_others_play_on(watcher)
+    assert "HTTP/1.1 431 Request Header Fields Too Large" in report.answers
+
+
+HALF_REQUESTS = """
+import socket, sys, time
+held = []
+for _ in range(1000):  # more than nginx has connections, in AROUND
+    held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+    held[-1].sendall(bytes.fromhex(sys.argv[2]))
+    time.sleep(0.001)  # for nginx to read it: who has not even begun is turned out for the next
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("half", [GET, b"\x16\x03\x01\x02\x00\x01"], ids=["request", "TLS hello"])
+def test_half_requests_keep_newcomers_out_for_seconds_only(
+    proxy: Proxy, start_world: StartServer, half: bytes
+) -> None:
+    start_world(1)
+    port = proxy.plain_port if half == GET else proxy.port
+
+    def join() -> Player | None:
+        try:
+            return proxy.join(1, open_timeout=3)
+        except (OSError, InvalidHandshake):
+            return None
+
+    command = [sys.executable, "-c", HALF_REQUESTS, str(port), half.hex()]
+    attacker = start_process(command, stdin=subprocess.PIPE)
+    try:
+        wait_until(lambda: "worker_connections are not enough\n" in proxy.log_file.read_text())
+        assert not join()
+        start = time.monotonic()
+        wait_until(join, timeout=30)
+        assert time.monotonic() - start < 20  # 10, and a margin for a busy machine
+        assert attacker.poll() is None
+    finally:
+        end_process(attacker)

@@ -8,14 +8,17 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, Player, Server, free_port, wait_until
+from conftest import PATIENCE, ROOT, Player, Server, free_port, wait_until
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 StartServer = Callable[..., Server]
@@ -80,10 +83,32 @@ def test_a_full_world_says_so_and_lets_in_again_when_there_is_room(
     second = server.join()
     third = server.join_refused()
     assert third == (1013, "the game is full")
-    assert "the game is full" in server.log()
+    wait_until(lambda: "the game is full" in server.log())
     second.connection.close()
     wait_until(lambda: "player 2 left" in server.log())
     assert server.join().id == "3"
+
+
+def edited_server(folder: Path, before: str, after: str) -> Path:
+    """Return a server.py of somebody who has changed a line of it."""
+    source = (ROOT / "server.py").read_text("utf-8")
+    assert source.count(before) == 1
+    program = folder / "server.py"
+    program.write_text(source.replace(before, after), "utf-8")
+    return program
+
+
+def test_one_who_has_just_left_takes_neither_a_place_nor_a_color(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    slow = edited_server(tmp_path, "\nTICK_RATE = 30 ", "\nTICK_RATE = 1 ")
+    server = start_server("--max-players", "2", program=slow)
+    first, second = server.join(), server.join()
+    color = first.wait_for(lambda players: second.id in players)[second.id][2]
+    # This was a tick, so there is a second until the next one.
+    second.connection.close()
+    third = server.join()
+    assert first.wait_for(lambda players: third.id in players)[third.id][2] == color
 
 
 # --- Moving ---
@@ -153,7 +178,7 @@ def test_an_empty_world_does_no_work(server: Server) -> None:
 
     wait_until(lambda: wake_ups() < 5)
     player = server.join()
-    assert wake_ups() > 20
+    wait_until(lambda: wake_ups() > 20)
     player.connection.close()
     wait_until(lambda: wake_ups() < 5)
 
@@ -199,14 +224,14 @@ def test_a_bad_message_is_answered_with_what_was_expected(
     assert code == 1008
     assert "expected" in reason
     assert '{"type":"move"' in reason
-    assert server.log().count("player 2 left") == 1
+    wait_until(lambda: server.log().count("player 2 left") == 1)
     assert server.log().count("expected") == 1
 
 
 @pytest.mark.parametrize(
     ("opcode", "data", "expected_code"),
     [
-        (Opcode.TEXT, GOOD.encode().ljust(300), 1009),
+        (Opcode.TEXT, GOOD.encode().ljust(257), 1009),
         (Opcode.TEXT, b"nonsense", 1008),
         (Opcode.TEXT, b"\xff\xfe", 1007),
         (Opcode.CONT, b"", 1002),
@@ -222,7 +247,7 @@ def test_a_broken_frame_ends_the_game_at_once_even_for_one_who_does_not_hang_up(
     answer = b"".join(iter(lambda: offender.recv(4096), b""))
     offender.close()
     assert expected_code.to_bytes(2, "big") in answer
-    assert server.log().count("player 2 left") == 1
+    wait_until(lambda: server.log().count("player 2 left") == 1)
 
 
 def test_256_bytes_are_not_too_long(server: Server) -> None:
@@ -276,6 +301,73 @@ def test_whatever_anyone_sends_others_go_on_and_see_nothing(server: Server) -> N
     assert server.process.poll() is None
 
 
+# --- Bugs in somebody's own code ---
+
+
+@pytest.mark.parametrize("error", ["KeyError", "FileNotFoundError", "UnicodeError"])
+def test_a_bug_in_the_rules_ends_the_server_with_its_traceback(tmp_path: Path, error: str) -> None:
+    bug = f"""
+def step(self):
+    raise {error}("my own bug")
+
+World.step = step
+
+if __name__ == "__main__":
+"""
+    program = edited_server(tmp_path, '\nif __name__ == "__main__":\n', bug)
+    server = Server(tmp_path / "log", program=program)
+    try:
+        with suppress(ConnectionClosed, ConnectionError, EOFError):
+            server.join()
+        assert server.process.wait(PATIENCE) == 1
+        assert "Traceback (most recent call last):" in server.log()
+        assert "my own bug" in server.log()
+        assert "--port" not in server.log()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [
+        ("steer(self, player_id, heading)", "KeyError"),
+        ("steer(self, player_id, heading)", "ValueError"),
+        ("join(self)", "ValueError"),
+    ],
+)
+def test_a_bug_in_what_a_player_does_shows_its_traceback_and_ends_that_player_only(
+    tmp_path: Path, method: str, error: str
+) -> None:
+    name = method.partition("(")[0]
+    bug = f"""
+right = World.{name}
+
+def {method}:
+    if self.last_id == 2:
+        raise {error}("my own bug")
+    return right{method.removeprefix(name)}
+
+World.{name} = {name}
+
+if __name__ == "__main__":
+"""
+    program = edited_server(tmp_path, '\nif __name__ == "__main__":\n', bug)
+    server = Server(tmp_path / "log", program=program)
+    try:
+        stays, second = server.join(), server.join()
+        stays.wait_for(lambda players: second.id in players)
+        if name == "steer":
+            second.move(1, 0)
+            assert second.closed()[0] == 1011
+        else:
+            assert server.join_refused()[0] == 1011
+        wait_until(lambda: "my own bug" in server.log())
+        assert "Traceback (most recent call last):" in server.log()
+        assert stays.state()
+    finally:
+        server.stop()
+
+
 # --- Stopping ---
 
 
@@ -314,7 +406,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_names_every_option() -> None:
     result = run("--help")
     assert result.returncode == 0
-    for option in ("--host", "--port", "--max-players", "localhost", "8765", "1000"):
+    for option in ("--host", "--port", "--max-players", "--origin", "localhost", "8765", "1000"):
         assert option in result.stdout
 
 
@@ -330,6 +422,11 @@ def test_help_names_every_option() -> None:
         (("--host", "a..b"), "--host"),
         (("--host", "x" * 70), "--host"),
         (("--speed", "9"), "--speed"),
+        (("--origin", "x"), "--origin"),
+        (("--origin", ""), "--origin"),
+        (("--origin", "game.example.org"), "--origin"),
+        (("--origin", "https://"), "--origin"),
+        (("--origin", "https://game.example.org/world/1"), "--origin"),
     ],
 )
 def test_a_bad_option_is_one_line_and_a_failure(arguments: tuple[str, ...], complaint: str) -> None:
@@ -378,9 +475,26 @@ def test_a_goodbye_with_control_characters_cannot_forge_log_lines(server: Server
     assert "\x1b" not in server.log()
 
 
-def test_the_server_listens_on_ipv6_too(start_server: StartServer) -> None:
+def need_ipv6() -> None:
     if not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists():
         pytest.skip("needs a machine with IPv6: /proc/net/if_inet6")
+
+
+@pytest.mark.parametrize("host", ["", "::", "0.0.0.0", "127.0.0.1", "localhost"])
+def test_the_link_that_the_server_prints_can_be_opened(
+    start_server: StartServer, host: str
+) -> None:
+    if host == "::":
+        need_ipv6()
+    server = start_server("--host", host)
+    link = re.search(r"open (http://\S+/)$", server.log().strip())
+    assert link
+    with urllib.request.urlopen(link[1], timeout=PATIENCE) as response:
+        assert response.status == 200
+
+
+def test_the_server_listens_on_ipv6_too(start_server: StartServer) -> None:
+    need_ipv6()
     port = free_port()
     server = start_server("--host", "::1", port=port)
     assert f"http://[::1]:{port}/" in server.log()
