@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from conftest import ROOT, Player, Server, launch_browser
+from conftest import PROBE, ROOT, Player, Server, launch_browser
 from links import Link, Relay
 from playwright.sync_api import Page, sync_playwright
 
@@ -47,49 +47,9 @@ FRAME = 1000 / 60  # milliseconds; on a display of another rate, displacements a
 WALL = 100  # pixels from a wall within which nobody is said to walk steadily
 ACROSS = 2.7  # seconds that a walk from wall to wall takes, and a little more
 
-# Notes in each frame where the squares of the page's player and of the last other one are drawn.
-PROBE = """
-    window.frames = []; // each: when it was due and drawn; x and y of our own square; x of another
-    window.keys = [];   // when each of the keys went down and up
-    let id, players = {}, drawn = {}, due;
-    window.WebSocket = class extends WebSocket {
-        constructor(...address) {
-            super(...address);
-            let last = -Infinity;
-            this.addEventListener("message", (event) => {
-                const message = JSON.parse(event.data);
-                if (message.type === "welcome") id = String(message.id);
-                if (message.type !== "state") return;
-                if (performance.now() - last < GAP) return event.stopImmediatePropagation();
-                last = performance.now();
-                players = message.players;
-            });
-        }
-    };
-    const { fillRect } = CanvasRenderingContext2D.prototype;
-    CanvasRenderingContext2D.prototype.fillRect = function (x, y, width, height) {
-        const scale = this.canvas.width / 800;
-        drawn[this.fillStyle] = [x / scale, y / scale, performance.now()];
-        fillRect.call(this, x, y, width, height);
-    };
-    // Asked for before the page asks for its own, so this comes first in each frame.
-    requestAnimationFrame(function look(time) {
-        const own = drawn[players[id]?.[2]];
-        const otherId = Object.keys(players).find((each) => each !== id);
-        const other = drawn[players[otherId]?.[2]];
-        if (own && other) frames.push([due, own[2], own[0], own[1], other[0]]);
-        drawn = {};
-        due = time;
-        requestAnimationFrame(look);
-    });
-    for (const type of ["keydown", "keyup"]) {
-        addEventListener(type, (event) => keys.push([type, event.timeStamp]), true);
-    }
-"""
-
 
 class Frame(NamedTuple):
-    """What was drawn: milliseconds as of the page's start, and pixels of the world."""
+    """What was drawn, in pixels of the world; times in milliseconds as of the page's start."""
 
     due: float
     drawn: float
@@ -107,10 +67,24 @@ class Trial:
         self.settle = 400 + 1000 * (2 * (link.delay + link.jitter) + link.stall) + 4 * gap
         self.relay = Relay(server.port, link)
         self.other: Player = server.join()
-        page.add_init_script(PROBE.replace("GAP", str(gap)))
+        page.add_init_script(path=PROBE)
         page.goto(f"{(ROOT / 'client.html').as_uri()}?server={self.relay.url}")
-        page.wait_for_function("frames.length")
+        page.wait_for_function("messages.length > 5")
+        welcome = page.evaluate("messages[0][1]")
+        players = page.evaluate("messages.at(-1)[1].players")
+        self.color = players[str(welcome["id"])][2]
+        self.other_color = players[self.other.id][2]
+        page.evaluate("(gap) => { window.gap = gap; }", gap)
+        page.evaluate(
+            """() => {
+                window.keys = []; // when each went down and up
+                for (const type of ["keydown", "keyup"]) {
+                    addEventListener(type, ({ timeStamp }) => keys.push(timeStamp), true);
+                }
+            }"""
+        )
         page.wait_for_timeout(self.settle)
+        page.evaluate("frames.splice(0, frames.length - 1), 0")
 
     def close(self) -> None:
         self.other.connection.close()
@@ -120,15 +94,18 @@ class Trial:
     def frames(self) -> list[Frame]:
         """Return the frames since the last one that was returned, with that."""
         frames = self.page.evaluate("[...frames.splice(0, frames.length - 1), frames[0]]")
-        return [Frame(*frame) for frame in frames]
+        return [
+            Frame(due, drawn[self.color][2], *drawn[self.color][:2], drawn[self.other_color][0])
+            for due, drawn in frames
+        ]
 
     def last_key(self) -> float:
         """Return when a key went down or up last, in milliseconds as of the page's start."""
-        return float(self.page.evaluate("keys.at(-1)[1]"))
+        return float(self.page.evaluate("keys.at(-1)"))
 
     def place(self) -> tuple[float, float]:
         """Return where our own square is drawn."""
-        x, y = self.page.evaluate("frames.at(-1).slice(2, 4)")
+        x, y, _ = self.page.evaluate("(color) => frames.at(-1)[1][color]", self.color)
         return float(x), float(y)
 
     def key(self) -> tuple[float, float, float]:
