@@ -15,13 +15,15 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
+
+if TYPE_CHECKING:  # who tests the rules needs no browser
+    from playwright.sync_api import Browser, Playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20  # seconds to wait for what must happen, on a machine that may be busy
@@ -166,7 +168,7 @@ class Player:
         return states
 
     def position(self, state: State | None = None) -> tuple[int, int]:
-        x, y, _ = (state or self.wait_for(lambda players: self.id in players))[self.id]
+        x, y, *_ = (state or self.wait_for(lambda players: self.id in players))[self.id]
         return x, y
 
     def inward(self) -> int:
@@ -323,10 +325,15 @@ def server(start_server: Callable[..., Server]) -> Server:
     return start_server()
 
 
+def find_program(*names: str) -> str | None:
+    """Return the path of the first of these programs that is installed, or None."""
+    return next(filter(None, map(shutil.which, names)), None)
+
+
 def find_browser() -> str | None:
     """Return the path of an installed Chromium or Chrome, or None for Playwright's own."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-    return next(filter(None, map(shutil.which, names)), None)
+    return find_program(*names)
 
 
 def missing(what: str) -> None:
@@ -334,8 +341,11 @@ def missing(what: str) -> None:
     (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
 
 
-def launch_browser(playwright: Playwright) -> Browser:
-    """Start a headless Chromium; raise Error if there is none."""
+def launch_browser(playwright: "Playwright", name: str = "chromium") -> "Browser":
+    """Start a headless "chromium" or "firefox"; raise Playwright's Error if there is none."""
+    if name == "firefox":
+        path = find_program("firefox-esr", "firefox")
+        return playwright.firefox.launch(channel="moz-firefox", executable_path=path)
     return playwright.chromium.launch(
         executable_path=find_browser(),
         args=["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
@@ -343,8 +353,10 @@ def launch_browser(playwright: Playwright) -> Browser:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser() -> Iterator["Browser"]:
     """A headless Chromium."""
+    from playwright.sync_api import Error, sync_playwright
+
     with sync_playwright() as playwright:
         try:
             browser = launch_browser(playwright)
