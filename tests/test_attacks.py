@@ -97,12 +97,10 @@ def test_floods_of_what_is_no_message(
     server: Server, kind: str, connections: int, rate: float, gap: float
 ) -> None:
     walker, watcher = server.join(), server.join()
-    before = memory(server)
     flood = attack(server.port, handshake(), FLOODS[kind], connections=connections)
     with walking(walker), flood as report:
         wait_until(lambda: server.log().count("joined") > connections)
         assert_others_play_on(watcher, rate=rate, gap=gap)
-        print("memory", memory(server) - before)
     assert report.connected >= connections
     assert report.sent > 100_000
 
@@ -188,7 +186,7 @@ def test_half_open_requests_with_long_headers(server: Server) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a system with a limit on open files")
 def test_silent_connections_do_not_take_all_open_files(start_server: StartServer) -> None:
     server = start_server(prefix=with_open_files(256))
-    with attack(server.port, b"", connections=1200, rate=60, again=False, seconds=60):
+    with attack(server.port, b"", connections=800, rate=40, again=False, seconds=60):
         start = time.monotonic()
         while time.monotonic() - start < 9:
             with Player(server.url, open_timeout=3) as player:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import select
 import signal
 import socket
 import struct
@@ -238,6 +239,25 @@ def test_a_hundred_messages_at_once_are_not_too_many_and_one_more_is(server: Ser
         with suppress(ConnectionClosed):
             player.states(2)
     assert player.closed() == (1008, "too many messages")
+
+
+def test_a_flood_is_read_no_faster_than_a_player_plays_and_waits_at_its_sender(
+    server: Server,
+) -> None:
+    flooder = server.connect_raw(b"")
+    flooder.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    flooder.sendall(handshake())
+    flooder.setblocking(False)
+    torrent = Frame(Opcode.PING, b"").serialize(mask=True) * 100
+    sent, start = 0, time.monotonic()
+    while time.monotonic() - start < 4:
+        readable, writable, _ = select.select([flooder], [flooder], [], 0.1)
+        if readable:
+            flooder.recv(65536)
+        if writable:
+            sent += flooder.send(torrent[sent % 600 :])
+    flooder.close()
+    assert 4_000 < sent < 80_000  # 4 KB a second, and what the system holds on the way
 
 
 def test_one_whose_answers_pile_up_is_gone_with_all_that_it_held(server: Server) -> None:
