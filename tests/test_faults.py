@@ -357,7 +357,8 @@ def test_after_much_coming_and_going_everything_is_as_before(server: Server) -> 
         staying: list[ClientConnection] = []
 
         async def join() -> ClientConnection:
-            connection = await connect(server.url, ping_interval=None)
+            # Whose queue is full reads no goodbye either.
+            connection = await connect(server.url, ping_interval=None, max_queue=None)
             ids.append(str(json.loads(await connection.recv())["id"]))
             await connection.send('{"type":"move","dx":1,"dy":0}')
             await asyncio.sleep(chance.uniform(0, 0.05))
@@ -376,7 +377,7 @@ def test_after_much_coming_and_going_everything_is_as_before(server: Server) -> 
                         await connection.wait_closed()
             staying.append(await join())
 
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.timeout(3 * PATIENCE), asyncio.TaskGroup() as group:
             for _ in range(25):
                 group.create_task(live())
         assert len(set(ids)) == len(ids) == 25 * 13
