@@ -186,7 +186,7 @@ def test_half_open_requests_with_long_headers(server: Server) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a system with a limit on open files")
 def test_silent_connections_do_not_take_all_open_files(start_server: StartServer) -> None:
     server = start_server(prefix=with_open_files(256))
-    with attack(server.port, b"", connections=1200, rate=60, again=False, seconds=60):
+    with attack(server.port, b"", connections=800, rate=40, again=False, seconds=60):
         start = time.monotonic()
         while time.monotonic() - start < 9:
             with Player(server.url, open_timeout=3) as player:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import select
 import signal
 import socket
 import struct
@@ -24,11 +25,14 @@ from conftest import (
     Player,
     Server,
     State,
+    assert_others_play_on,
+    end_process,
     handshake,
+    start_process,
     timed_states,
     wait_until,
     walking,
-    worst_gap,
+    with_open_files,
 )
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -62,18 +66,18 @@ def test_players_that_never_read_cost_the_others_nothing_and_are_gone_soon(serve
     players[0].wait_for(lambda state: len(state) == 40)
     memory = process.memory_info().rss
     with walking(players[0]):
-        states = timed_states(players[1], 6)
+        assert_others_play_on(players[1])
+        states = timed_states(players[1], 4)
         columns = [state["1"][0] for _, state in states]
         # A state left out would show as a step of 20.
         assert {abs(b - a) for a, b in pairwise(columns)} <= {0, 10}
-        assert worst_gap(states) < 3
         bursts = [b - a < 0.002 for (a, _), (b, _) in pairwise(states)]
         assert sum(bursts) < len(bursts) / 4
         if Path("/proc/net/tcp").exists():
             assert waiting_bytes(server.port) < 30_000
         players[0].wait_for(lambda state: len(state) == 20)
     assert process.memory_info().rss < memory + 5_000_000
-    assert server.log().count("keepalive ping timeout") == 20
+    wait_until(lambda: server.log().count("keepalive ping timeout") == 20)
     for raw in stuck:
         raw.close()
 
@@ -164,7 +168,8 @@ with connect(sys.argv[1]) as connection:
 def test_a_vanished_player_is_gone_within_15_seconds_and_a_quiet_one_stays(server: Server) -> None:
     quiet = server.join()
     command = [sys.executable, "-c", FROZEN_PLAYER, server.url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as vanishing:
+    vanishing = start_process(command, stdout=subprocess.PIPE)
+    try:
         assert vanishing.stdout
         quiet.wait_for(lambda state: len(state) == 2)
         vanishing.stdout.readline()
@@ -172,10 +177,29 @@ def test_a_vanished_player_is_gone_within_15_seconds_and_a_quiet_one_stays(serve
         start = time.monotonic()
         state = quiet.wait_for(lambda state: len(state) == 1)
         assert time.monotonic() - start < 18  # 15, and a margin for a busy machine
-        vanishing.kill()
+    finally:
+        end_process(vanishing)
     assert list(state) == [quiet.id]
     quiet.states(start + 30 - time.monotonic())
     assert list(quiet.state()) == [quiet.id]
+
+
+def test_a_ping_comes_after_5_seconds_and_may_be_answered_after_7(server: Server) -> None:
+    slow = server.connect_raw(handshake() + MOVE.serialize(mask=True))
+    start = time.monotonic()
+    received = b""
+    while b"\x89\x04" not in received:  # a ping, whose data are always 4 bytes
+        received += slow.recv(4096)
+        assert time.monotonic() - start < 8  # 5, and a margin for a busy machine
+    ping = received[received.index(b"\x89\x04") + 2 :][:4]
+    answer_at = time.monotonic() + 6
+    while time.monotonic() < answer_at:
+        slow.recv(4096)
+    slow.sendall(Frame(Opcode.PONG, ping).serialize(mask=True))
+    watcher = server.join()
+    watcher.states(3)
+    assert "1" in watcher.state()
+    slow.close()
 
 
 # --- Floods ---
@@ -201,39 +225,59 @@ def test_a_flood_is_cut_off_gains_nothing_and_hurts_nobody(server: Server) -> No
     places += [state[flooder.id][:2] for _, state in states if flooder.id in state]
     assert all(abs(b[0] - a[0]) <= 10 and a[1] == b[1] for a, b in pairwise(places))
     assert flooder.id not in states[-1][1]
-    assert worst_gap(states) < 3
-    assert server.log().count("too many messages") == 1
+    wait_until(lambda: server.log().count("too many messages") == 1)
 
 
-def test_a_flood_of_pings_is_read_in_bits_between_the_ticks(server: Server) -> None:
-    watcher, other = server.join(), server.join()
+def test_a_hundred_messages_at_once_are_not_too_many_and_one_more_is(server: Server) -> None:
+    player = server.join()
+    player.connection.socket.sendall(MOVE.serialize(mask=True) * 100)
+    assert player.id in player.states(2)[-1]
+    # The machine may be so busy that the server reads it over more than a second.
+    for _ in range(5):
+        with suppress(OSError):
+            player.connection.socket.sendall(MOVE.serialize(mask=True) * 101)
+        with suppress(ConnectionClosed):
+            player.states(2)
+    assert player.closed() == (1008, "too many messages")
+
+
+def test_a_flood_is_read_no_faster_than_a_player_plays_and_waits_at_its_sender(
+    server: Server,
+) -> None:
+    flooder = server.connect_raw(b"")
+    flooder.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    flooder.sendall(handshake())
+    flooder.setblocking(False)
+    torrent = Frame(Opcode.PING, b"").serialize(mask=True) * 100
+    sent, start = 0, time.monotonic()
+    while time.monotonic() - start < 4:
+        readable, writable, _ = select.select([flooder], [flooder], [], 0.1)
+        if readable:
+            flooder.recv(65536)
+        if writable:
+            sent += flooder.send(torrent[sent % 600 :])
+    flooder.close()
+    assert 4_000 < sent < 80_000  # 4 KB a second, and what the system holds on the way
+
+
+def test_one_whose_answers_pile_up_is_gone_with_all_that_it_held(server: Server) -> None:
+    watcher = server.join()
+    watcher.state()
+    memory, files = psutil.Process(server.process.pid).memory_info().rss, open_files(server)
     flooder = server.connect_raw()
-    torrent = Frame(Opcode.PING, b"").serialize(mask=True) * 10_000
+    watcher.wait_for(lambda state: len(state) == 2)
+    torrent = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 100
 
     def flood() -> None:
         with suppress(OSError):
             while True:
                 flooder.sendall(torrent)
 
-    with walking(other):
-        threading.Thread(target=flood, daemon=True).start()
-        states = timed_states(watcher, 3)
+    threading.Thread(target=flood, daemon=True).start()
+    watcher.wait_for(lambda state: len(state) == 1, timeout=25)
+    wait_until(lambda: open_files(server) == files)
+    assert psutil.Process(server.process.pid).memory_info().rss < memory + 10_000_000
     flooder.close()
-    assert len(states) > 30
-
-
-def test_one_who_has_answers_pile_up_is_cut_off(server: Server) -> None:
-    process = psutil.Process(server.process.pid)
-    watcher = server.join()
-    memory = process.memory_info().rss
-    flooder = server.connect_raw()
-    torrent = Frame(Opcode.PING, bytes(125)).serialize(mask=True) * 1000
-    with suppress(ConnectionError):
-        while True:
-            flooder.sendall(torrent)
-    flooder.close()
-    assert set(watcher.wait_for(lambda state: len(state) == 1)) == {watcher.id}
-    assert process.memory_info().rss < memory + 10_000_000
 
 
 def test_an_honest_player_that_mashes_its_keys_is_never_closed(server: Server) -> None:
@@ -278,8 +322,7 @@ def test_garbage_on_the_port_disturbs_nobody(server: Server) -> None:
             # Reset, not closed: the rudest way to go.
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raw.close()
-        states = timed_states(player, 2)
-        assert worst_gap(states) < 3
+        assert_others_play_on(player)
     assert b" 404 " in connections[list(garbage).index("no such path")].recv(100)
     for raw in connections:
         raw.close()
@@ -378,15 +421,13 @@ def test_a_stalled_server_goes_on_without_making_up_for_it(server: Server) -> No
 def test_without_free_files_the_game_goes_on_and_newcomers_get_in_later(
     start_server: StartServer,
 ) -> None:
-    import resource
-
-    server = start_server(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
+    server = start_server(prefix=with_open_files(40))
     player = server.join()
     with walking(player):
         crowd = [server.connect_raw() for _ in range(60)]
-        states = timed_states(player, 4)
-        assert worst_gap(states) < 3
-        assert "Too many open files" in server.log()
+        assert_others_play_on(player)
+        player.states(2)
+        wait_until(lambda: "Too many open files" in server.log())
         assert server.log().count("Too many open files") <= 2
         for raw in crowd:
             raw.close()

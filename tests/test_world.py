@@ -45,6 +45,22 @@ def test_the_numbers_of_the_game() -> None:
     assert (WIDTH, HEIGHT, SIZE, STEP, DIAGONAL_STEP, TICK_RATE) == (800, 600, 30, 10, 7, 30)
 
 
+def test_players_appear_inside_the_world_and_all_over_it() -> None:
+    world = World()
+    places = []
+    for _ in range(2000):  # one of which would be outside, if it were by a pixel in 770
+        player = world.join()
+        places.append(position(world, player))
+        world.leave(player)
+    columns, rows = zip(*places, strict=True)
+    assert min(columns) >= 0
+    assert max(columns) <= WIDTH - SIZE
+    assert min(rows) >= 0
+    assert max(rows) <= HEIGHT - SIZE
+    assert max(columns) - min(columns) > 700
+    assert max(rows) - min(rows) > 500
+
+
 def test_a_held_key_moves_one_step_a_tick_until_released() -> None:
     world, player = world_with_player()
     assert walk(world, player, (1, 0), ticks=5) == (50, 0)
