@@ -347,9 +347,9 @@ def test_an_address_gets_as_many_connections_as_it_may_have_and_not_one_more(
 @pytest.mark.parametrize(
     ("kind", "connections", "rate", "gap"),
     [
-        ("pings", 20, 10, 0.5),
-        ("pongs", 20, 10, 0.5),
-        ("fragments", 20, 10, 0.5),
+        ("pings", 20, 6, 1),
+        ("pongs", 20, 6, 1),
+        ("fragments", 20, 6, 1),
         ("pings", 60, 3, 1.5),
     ],
 )
