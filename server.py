@@ -18,8 +18,9 @@ import threading
 import time
 import zlib
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,7 +65,7 @@ class Player:
     color: str
     heading: Heading = (0, 0)
     # Headings still owed a step each, a second's worth at most: a tap may be shorter than a tick.
-    pending: tuple[Heading, ...] = ()
+    pending: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
 
 
 class World:
@@ -92,17 +93,13 @@ class World:
         if player := self.players.get(player_id):  # it may have left with this message unread
             (dx, dy), (old_dx, old_dy) = heading, player.heading
             if (dx and dx != old_dx) or (dy and dy != old_dy):
-                # A key went down, and is owed a step for that.
-                player.pending = (*player.pending, heading)[-TICK_RATE:]
+                player.pending.append(heading)  # a key went down, and is owed a step for that
             player.heading = heading
 
     def step(self) -> None:
         """Move everyone by one tick."""
         for player in self.players.values():
-            dx, dy = player.heading
-            if player.pending:
-                (dx, dy), *later = player.pending
-                player.pending = tuple(later)
+            dx, dy = player.pending.popleft() if player.pending else player.heading
             if dx or dy:
                 length = DIAGONAL_STEP if dx and dy else STEP
                 player.x = min(max(player.x + dx * length, 0), WIDTH - SIZE)
@@ -192,15 +189,11 @@ class Game:
             state = state_message(self.world)
             if shown != (state, int(now)):  # something changed, or a second went by
                 shown = (state, int(now))
-                self.show(state.encode())
+                # Who still has the last one to come gets none: it would come late.
+                ready = [ws for ws in self.player_ids if not ws.transport.get_write_buffer_size()]
+                broadcast_state(ready, state)
             due = max(due + 1 / TICK_RATE, now)  # missed ticks are not made up
             await asyncio.sleep(due - time.monotonic())
-
-    def show(self, state: bytes) -> None:
-        """Send a state to all, except where the last one still waits: it would come late."""
-        for ws in self.player_ids:
-            if ws.transport.get_write_buffer_size() == 0:
-                send_state(ws, state)
 
     def drop_closed(self) -> None:
         """Take out whoever is closing, however long the other end takes to close as well."""
@@ -271,14 +264,12 @@ async def main(options: argparse.Namespace) -> None:
 # --- Compressed once for everybody. ---
 # Nearly everybody got the same state before, so this one is deflated against that one for all of
 # them together: once per tick, and not once per player.
-recent: deque[bytes] = deque(maxlen=8)  # the last messages that were deflated
+last_states: deque[bytes] = deque(maxlen=8)
 
 
 @functools.lru_cache
 def deflate(message: bytes, before: bytes, window_bits: int) -> tuple[bytes, bytes]:
     """Compress a message for those who got the other one before; return it bare and as a frame."""
-    if message not in recent:
-        recent.appendleft(message)
     compressor = zlib.compressobj(wbits=-window_bits, zdict=before)
     # The last four bytes are always the same, and WebSocket leaves them out.
     data = (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
@@ -298,7 +289,7 @@ class SharedDeflate(permessage_deflate.PerMessageDeflate):
 
     def deflate(self, message: bytes) -> tuple[bytes, bytes]:
         """Compress the next message of this connection; return it bare and as a frame."""
-        before = self.before if self.before in recent else b""  # or each slow link costs extra
+        before = self.before if self.before in last_states else b""  # or each slow link costs extra
         if self.remembers:
             self.before = message
         return deflate(message, before, self.local_max_window_bits)
@@ -318,20 +309,19 @@ class SharedDeflateFactory(permessage_deflate.ServerPerMessageDeflateFactory):
         return response, SharedDeflate(agreed)
 
 
-@functools.lru_cache(maxsize=1)
-def plain_frame(message: bytes) -> bytes:
-    return Frame(Opcode.TEXT, message).serialize(mask=False)
-
-
-def send_state(ws: ServerConnection, state: bytes) -> None:
-    """Do what broadcast([ws], state) does, with a frame that is made once for everybody."""
-    extensions = ws.protocol.extensions
-    if ws.protocol.expect_continuation_frame:
-        return  # not between the fragments of another message
-    if extensions and isinstance(extensions[0], SharedDeflate):
-        ws.transport.write(extensions[0].deflate(state)[1])
-    else:
-        ws.transport.write(plain_frame(state))
+def broadcast_state(connections: Iterable[ServerConnection], state: str) -> None:
+    """Do what broadcast does, with frames that are made once for everybody."""
+    message = state.encode()
+    last_states.appendleft(message)
+    plain = Frame(Opcode.TEXT, message).serialize(mask=False)
+    for ws in connections:
+        if ws.protocol.expect_continuation_frame:
+            continue  # not between the fragments of another message
+        frame = plain
+        for extension in ws.protocol.extensions:
+            if isinstance(extension, SharedDeflate):
+                _, frame = extension.deflate(message)
+        ws.transport.write(frame)
 
 
 # --- The page over HTTP, and who may connect. ---
@@ -371,27 +361,25 @@ def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Respon
 BUFFER_SIZE = 4096  # bytes, about, that the system may keep unread or unsent for a connection
 READ_RATE = 4000  # bytes per second that a player may send; the fastest fingers make 1000
 READ_AHEAD = 0.5  # seconds; as much may come at once
-PIECE = 256  # bytes that are read at a time
 
 
-class PacedConnection(ServerConnection):
+class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
     """Reads no faster than a player plays: a flood waits at its sender, and costs nobody else."""
 
+    piece = bytearray(256)  # what has just come; one serves all, as it is taken out at once
     due = 0.0  # when all that was read so far would have come at READ_RATE
 
-    def data_received(self, data: bytes) -> None:
-        """Take a piece of what has come, and the rest or more of it when that is due."""
-        super().data_received(data[:PIECE])
-        now = self.loop.time()
-        self.due = max(self.due, now - READ_AHEAD) + len(data[:PIECE]) / READ_RATE
-        if self.due > now or len(data) > PIECE:
-            self.transport.pause_reading()
-            self.loop.call_at(self.due, self.read_on, data[PIECE:])
+    def get_buffer(self, _: int) -> bytearray:
+        return self.piece
 
-    def read_on(self, rest: bytes) -> None:
-        self.transport.resume_reading()
-        if rest and not self.transport.is_closing():
-            self.data_received(rest)
+    def buffer_updated(self, size: int) -> None:
+        """Take what has come, and no more until that is due."""
+        self.data_received(bytes(self.piece[:size]))
+        now = self.loop.time()
+        self.due = max(self.due, now - READ_AHEAD) + size / READ_RATE
+        if self.due > now and self.transport.is_reading():  # Windows goes on with what it has read
+            self.transport.pause_reading()
+            self.loop.call_at(self.due, self.transport.resume_reading)
 
 
 log_once = functools.lru_cache(logging.error)  # the same text only once

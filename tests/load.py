@@ -224,6 +224,7 @@ async def bots_in(url: str, players: int, stragglers: int, plain: bool) -> Async
             kind,
             url,
             extra_headers=None if plain else OFFER,
+            websocket_handshake_timeout=60,  # seconds; many come at once
             socket_factory=small_socket if kind is Straggler else None,
         )
         assert isinstance(bot, Bot)

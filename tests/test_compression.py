@@ -40,6 +40,9 @@ OFFERS = {
     "nothing": None,
 }
 
+# What a state could be deflated against, if it had been in a compressed message.
+LIKE_A_STATE = '{"type":"state","players":{"1":['
+
 # A server on which messages of all kinds go to those at /chat.
 CHAT = f"""
 import asyncio
@@ -67,8 +70,8 @@ async def talk(ws, number):
         await ws.send("")
         await ws.send(b"")
         await ws.send(f"long {{number}} " * 5000)
-        await ws.send([f"{{number}} in ", "fragments"])
-        await ws.send(slowly(f"{{number}} in ", "slow ", "fragments"))
+        await ws.send([f"{{number}} in fragments ", {LIKE_A_STATE!r}])
+        await ws.send(slowly(f"{{number}} in ", "slow fragments ", {LIKE_A_STATE!r}))
 
 
 async def chat():
@@ -106,8 +109,8 @@ def chat(number: int) -> list[str | bytes]:
         "",
         b"",
         f"long {number} " * 5000,
-        f"{number} in fragments",
-        f"{number} in slow fragments",
+        f"{number} in fragments {LIKE_A_STATE}",
+        f"{number} in slow fragments {LIKE_A_STATE}",
     ]
 
 
