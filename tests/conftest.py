@@ -15,15 +15,18 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
-from playwright.sync_api import Browser, Error, Playwright, sync_playwright
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import connect
 
+if TYPE_CHECKING:  # who tests the rules needs no browser
+    from playwright.sync_api import Browser, Playwright
+
 ROOT = Path(__file__).resolve().parent.parent
+PROBE = ROOT / "tests" / "probe.js"  # to be run in a page; tells what it notes of it
 PATIENCE = 20  # seconds to wait for what must happen, on a machine that may be busy
 
 State = dict[str, tuple[int, int, str]]  # ID to x, y and color
@@ -166,7 +169,7 @@ class Player:
         return states
 
     def position(self, state: State | None = None) -> tuple[int, int]:
-        x, y, _ = (state or self.wait_for(lambda players: self.id in players))[self.id]
+        x, y, *_ = (state or self.wait_for(lambda players: self.id in players))[self.id]
         return x, y
 
     def inward(self) -> int:
@@ -323,10 +326,15 @@ def server(start_server: Callable[..., Server]) -> Server:
     return start_server()
 
 
+def find_program(*names: str) -> str | None:
+    """Return the path of the first of these programs that is installed, or None."""
+    return next(filter(None, map(shutil.which, names)), None)
+
+
 def find_browser() -> str | None:
     """Return the path of an installed Chromium or Chrome, or None for Playwright's own."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-    return next(filter(None, map(shutil.which, names)), None)
+    return find_program(*names)
 
 
 def missing(what: str) -> None:
@@ -334,22 +342,49 @@ def missing(what: str) -> None:
     (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
 
 
-def launch_browser(playwright: Playwright) -> Browser:
-    """Start a headless Chromium; raise Error if there is none."""
+def launch_browser(playwright: "Playwright", name: str = "chromium") -> "Browser":
+    """Start a headless "chromium" or "firefox"; raise Playwright's Error if there is none."""
+    if name == "firefox":
+        path = find_program("firefox-esr", "firefox")
+        return playwright.firefox.launch(
+            channel="moz-firefox",
+            executable_path=path,
+            # A page's waits between two tries are its own: Firefox would add some to each.
+            firefox_user_prefs={"network.websocket.delay-failed-reconnects": False},
+        )
     return playwright.chromium.launch(
         executable_path=find_browser(),
         args=["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
     )
 
 
+INSTALL = {
+    "chromium": "install Chromium or Chrome, or run `playwright install chromium`",
+    "firefox": "install Firefox ESR",
+}
+
+
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
+def playwright() -> Iterator["Playwright"]:
+    """What starts and steers the browsers."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
-        try:
-            browser = launch_browser(playwright)
-        except Error as error:
-            reason = error.message.splitlines()[0]
-            missing(f"install Chromium or Chrome, or run `playwright install chromium`: {reason}")
-        yield browser
-        browser.close()
+        yield playwright
+
+
+@pytest.fixture(scope="session", params=INSTALL)
+def browser(playwright: "Playwright", request: pytest.FixtureRequest) -> Iterator["Browser"]:
+    """A headless browser: whoever asks for it runs in each of them, or is `in_chromium` only."""
+    from playwright.sync_api import Error
+
+    try:
+        browser = launch_browser(playwright, request.param)
+    except Error as error:
+        missing(f"{INSTALL[request.param]}: {error.message.splitlines()[0]}")
+    yield browser
+    browser.close()
+
+
+# For what Playwright can do in no other one.
+in_chromium = pytest.mark.parametrize("browser", ["chromium"], indirect=True)

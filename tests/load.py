@@ -1,11 +1,12 @@
 """Put bots into a game and measure how it bears them: `python tests/load.py --help`.
 
-The bots take plain frames, for picows does not compress, and walk and rest a few times a second.
-One real `websockets` client among them, which compresses as browsers do, counts bytes on the wire.
+The bots walk and rest a few times a second, and compress and inflate as browsers do. One real
+`websockets` client among them checks every message, and counts the bytes on the wire.
 """
 
 import argparse
 import asyncio
+import functools
 import itertools
 import json
 import math
@@ -15,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -23,7 +25,6 @@ from conftest import ROOT, free_port, wait_until
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import serve
-from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 Row = dict[str, float | None]
@@ -44,13 +45,37 @@ COLUMNS = (
     ("bots CPU %", 10),
 )
 
+# --- What browsers do about compression, for bots whose library does nothing. ---
+OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+TAIL = b"\0\0\xff\xff"  # of every compressed message; WebSocket leaves it out
 
-class Bot(WSListener):  # type: ignore[misc]
+
+def deflate(message: bytes) -> bytes:
+    """Compress a message that refers to nothing before it."""
+    compressor = zlib.compressobj(wbits=-15)
+    return (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)
+
+
+@functools.lru_cache  # most bots get the same, and one inflates it for all
+def inflate(payload: bytes, before: bytes) -> bytes:
+    """Return the message in a payload of the server's, which refers to the one before at most."""
+    return zlib.decompressobj(wbits=-15, zdict=before).decompress(payload + TAIL)
+
+
+PLAIN_MOVES = {
+    heading: b'{"type":"move","dx":%d,"dy":%d}' % heading
+    for heading in itertools.product((-1, 0, 1), repeat=2)
+}
+DEFLATED_MOVES = {heading: deflate(message) for heading, message in PLAIN_MOVES.items()}
+
+
+class Bot(WSListener):
     """A player that walks, rests, and times how long its first step takes to come back."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.states = self.bytes = 0
+        self.before = b""  # the last message that came compressed
         self.key = b""  # what its entry in a state begins with; empty until the welcome
         self.position = b""  # where it rests, as the state has it
         self.looking = False  # whether the next state is to tell where it rests
@@ -59,6 +84,7 @@ class Bot(WSListener):  # type: ignore[misc]
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
+        self.compresses = "Sec-WebSocket-Extensions" in transport.response.headers
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.key = b""
@@ -66,24 +92,23 @@ class Bot(WSListener):  # type: ignore[misc]
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type != WSMsgType.TEXT:
             return
-        if not self.key:
-            player_id = json.loads(frame.get_payload_as_bytes())["id"]
-            self.key = b'"%d":[' % player_id
-            if player_id:
-                self.rest()
-            else:  # serve_bare() has no world to walk in, and gets moves as many for nothing
-                self.fidget()
-            return
-        self.states += 1
-        self.bytes += frame.payload_size + (2 if frame.payload_size < 126 else 4)
-        if self.looking or self.moved_at is not None:
-            self.read(frame.get_payload_as_bytes())
+        if frame.rsv1:
+            self.before = inflate(frame.get_payload_as_bytes(), self.before)
+        if self.key:
+            self.states += 1
+            size = frame.payload_size
+            self.bytes += size + (2 if size < 126 else 4 if size < 65_536 else 10)
+        if not self.key or self.looking or self.moved_at is not None:
+            self.read(self.before if frame.rsv1 else frame.get_payload_as_bytes())
 
-    def read(self, state: bytes) -> None:
-        start = state.find(self.key)
+    def read(self, message: bytes) -> None:
+        if not self.key:
+            self.enter(json.loads(message)["id"])
+            return
+        start = message.find(self.key)
         if start < 0:
             return
-        position = state[start + len(self.key) : state.index(b',"', start)]
+        position = message[start + len(self.key) : message.index(b',"', start)]
         if self.looking:
             self.position = position
             self.looking = False
@@ -92,6 +117,13 @@ class Bot(WSListener):  # type: ignore[misc]
             self.latencies.append(time.perf_counter() - self.moved_at)
             self.moved_at = None
             self.loop.call_later(random.uniform(0.1, 0.5), self.rest)
+
+    def enter(self, player_id: int) -> None:
+        self.key = b'"%d":[' % player_id
+        if player_id:
+            self.rest()
+        else:  # serve_bare() has no world to walk in, and gets moves as many for nothing
+            self.fidget()
 
     def walk(self) -> None:
         # Inward, because a step into a wall would never show.
@@ -113,28 +145,56 @@ class Bot(WSListener):  # type: ignore[misc]
 
     def move(self, heading: tuple[int, int]) -> None:
         if self.key:
-            message = b'{"type":"move","dx":%d,"dy":%d}' % heading
-            self.transport.send(WSMsgType.TEXT, message)
+            moves = DEFLATED_MOVES if self.compresses else PLAIN_MOVES
+            self.transport.send(WSMsgType.TEXT, moves[heading], rsv1=self.compresses)
+
+
+class Straggler(Bot):
+    """A bot that stops reading time and again, and so misses states that others get."""
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self.read_on()
+
+    def stop_reading(self) -> None:
+        self.transport.underlying_transport.pause_reading()
+        self.loop.call_later(random.uniform(0.1, 1), self.read_on)
+
+    def read_on(self) -> None:
+        self.transport.underlying_transport.resume_reading()
+        self.loop.call_later(random.uniform(0.1, 1), self.stop_reading)
+
+
+def small_socket(url: object) -> socket.socket:
+    """Return a socket that soon has enough when nobody reads."""
+    small = socket.socket()
+    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    return small
 
 
 class Browser(ClientConnection):
-    """A connection that compresses, and counts what comes over the wire."""
+    """A player that checks every message, and counts what comes over the wire."""
 
-    bytes = states = 0
+    wire = text = states = 0  # bytes, bytes, number
 
     def data_received(self, data: bytes) -> None:
-        self.bytes += len(data)
+        self.wire += len(data)
         super().data_received(data)
 
     async def watch(self) -> None:
-        with suppress(ConnectionClosed):
-            async for _ in self:
-                self.states += 1
+        player_id = str(json.loads(await self.recv())["id"])
+        async for message in self:
+            state = json.loads(message)
+            assert state["type"] == "state", message
+            assert player_id in state["players"], message
+            self.states += 1
+            self.text += len(message)
 
 
 async def serve_bare(port: int, size: int) -> None:
     """Send a ready frame to all 30 times a second with bare transport.write; drop what comes."""
-    frame = Frame(Opcode.TEXT, b" " * size).serialize(mask=False)
+    state = b'{"type":"state","players":{"0":[]}}'.ljust(size)
+    frame = Frame(Opcode.TEXT, state).serialize(mask=False)
     transports: list[asyncio.Transport] = []
 
     async def handler(ws: object) -> None:
@@ -154,13 +214,26 @@ async def serve_bare(port: int, size: int) -> None:
 
 
 @asynccontextmanager
-async def bots_in(url: str, players: int) -> AsyncIterator[list[Bot]]:
+async def bots_in(url: str, players: int, stragglers: int, plain: bool) -> AsyncIterator[list[Bot]]:
     """Let bots into a game, a few at a time, and out again."""
+    kinds = [Straggler] * stragglers + [Bot] * (players - stragglers)
+    random.shuffle(kinds)
+
+    async def join(kind: type[Bot]) -> Bot:
+        _, bot = await ws_connect(
+            kind,
+            url,
+            extra_headers=None if plain else OFFER,
+            websocket_handshake_timeout=60,  # seconds; many come at once
+            socket_factory=small_socket if kind is Straggler else None,
+        )
+        assert isinstance(bot, Bot)
+        return bot
+
     bots: list[Bot] = []
     try:
         while len(bots) < players:
-            batch = range(min(50, players - len(bots)))
-            bots += [bot for _, bot in await asyncio.gather(*(ws_connect(Bot, url) for _ in batch))]
+            bots += await asyncio.gather(*map(join, kinds[len(bots) : len(bots) + 50]))
             progress(f"{len(bots)} of {players} bots have joined")
         yield bots
     finally:
@@ -174,12 +247,20 @@ def progress(text: str) -> None:
         print(f"\r{text:<60}\r", end="", file=sys.stderr, flush=True)
 
 
-async def measure(url: str, players: int, seconds: float, server: psutil.Process | None) -> Row:
+async def measure(
+    url: str, players: int, arguments: argparse.Namespace, server: psutil.Process | None
+) -> Row:
     """Return the figures of a game with so many bots, by the names of the columns."""
+    seconds, plain = arguments.seconds, arguments.plain
     memory = server.memory_info().rss if server else 0
     async with (
-        bots_in(url, players) as bots,
-        connect(url, create_connection=Browser, ping_interval=None) as browser,
+        bots_in(url, players, arguments.stragglers, plain) as bots,
+        connect(
+            url,
+            create_connection=Browser,
+            compression=None if plain else "deflate",
+            ping_interval=None,
+        ) as browser,
     ):
         assert isinstance(browser, Browser)
         watching = asyncio.create_task(browser.watch())
@@ -187,7 +268,7 @@ async def measure(url: str, players: int, seconds: float, server: psutil.Process
         for bot in bots:
             bot.states = bot.bytes = 0
             bot.latencies.clear()
-        browser.bytes = browser.states = 0
+        browser.wire = browser.text = browser.states = 0
         myself = psutil.Process()
         start, bots_cpu = time.perf_counter(), cpu(myself)
         server_cpu = cpu(server) if server else 0.0
@@ -197,20 +278,23 @@ async def measure(url: str, players: int, seconds: float, server: psutil.Process
         seconds = time.perf_counter() - start
         bots_cpu = cpu(myself) - bots_cpu
         server_cpu = cpu(server) - server_cpu if server else 0.0
+        if watching.done():
+            watching.result()  # raises what was wrong
         watching.cancel()
         states = sum(bot.states for bot in bots)
         sent = sum(bot.bytes for bot in bots)
-        latencies = sorted(itertools.chain.from_iterable(bot.latencies for bot in bots))
+        readers = [bot for bot in bots if not isinstance(bot, Straggler)]
+        latencies = sorted(itertools.chain.from_iterable(bot.latencies for bot in readers))
         row: Row = {
             "players": players,
-            "states/s": states / players / seconds,
-            "worst": min(bot.states for bot in bots) / seconds,
+            "states/s": statistics.mean(bot.states for bot in readers) / seconds,
+            "worst": min(bot.states for bot in readers) / seconds,
             "MB/s": sent / seconds / 1e6,
             "bots CPU %": 100 * bots_cpu / seconds,
-            "state B": sent / states if states else None,
         }
         if browser.states:
-            row["wire B"] = browser.bytes / browser.states
+            row["wire B"] = browser.wire / browser.states
+            row["plain B"] = browser.text / browser.states
         if latencies:
             row["latency ms"] = 1000 * statistics.median(latencies)
             row["p99"] = 1000 * latencies[int(0.99 * len(latencies))]
@@ -281,33 +365,46 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5, help="how long to measure each (5)")
     parser.add_argument("--url", help="play on this running server, as ws://localhost:8765")
     parser.add_argument(
+        "--plain", action="store_true", help="offer no compression, which browsers always do"
+    )
+    parser.add_argument(
+        "--stragglers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="so many of the players stop reading time and again; "
+        "states/s, worst and latency are those of the others",
+    )
+    parser.add_argument(
         "--bare",
         action="store_true",
-        help="measure, after each row, what it costs to send ready frames of the same size "
-        "with nothing but transport.write",
+        help="measure, after each row, what it costs to send ready plain frames of the same "
+        "states with nothing but transport.write",
     )
     parser.add_argument("--serve-bare", type=int, nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve_bare:
         asyncio.run(serve_bare(*arguments.serve_bare))
+    if arguments.stragglers >= min(arguments.players):
+        parser.error("--stragglers must leave a player who reads")
     raise_file_limit(max(arguments.players))
     print(" ".join(name.rjust(width) for name, width in COLUMNS), flush=True)
     for players in arguments.players:
         if arguments.url:
-            show(asyncio.run(measure(arguments.url, players, arguments.seconds, None)))
+            show(asyncio.run(measure(arguments.url, players, arguments, None)))
             continue
         port = free_port()
         command = [str(ROOT / "server.py"), "--host", "127.0.0.1", "--port", str(port)]
         with running(*command, "--max-players", str(players + 1)) as server:
             wait_for_port(port)
             url = f"ws://127.0.0.1:{port}"
-            row = asyncio.run(measure(url, players, arguments.seconds, server))
+            row = asyncio.run(measure(url, players, arguments, server))
             show(row)
         if arguments.bare:
-            size = str(round(row["state B"] or 0))
+            size = str(round(row["plain B"] or 0))
             with running(__file__, "--serve-bare", str(port), size) as server:
                 wait_for_port(port)
-                show(asyncio.run(measure(url, players, arguments.seconds, server)))
+                show(asyncio.run(measure(url, players, arguments, server)))
 
 
 if __name__ == "__main__":

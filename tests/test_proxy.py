@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from conftest import (
     PATIENCE,
+    PROBE,
     ROOT,
     Player,
     Server,
@@ -175,11 +176,13 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page that takes the certificate as it is, and whose scripts never fail."""
     context = browser.new_context(ignore_https_errors=True)
     page = context.new_page()
+    page.add_init_script(path=PROBE)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
     context.close()
-    assert errors == []
+    # Firefox calls it one when a connection fails, whatever the page does about it.
+    assert [error for error in errors if "wss://" not in error] == []
 
 
 def refusal(join: Callable[[], Player]) -> int:
@@ -194,12 +197,11 @@ def test_the_page_loads_over_https_and_plays_over_wss_under_its_own_path(
 ) -> None:
     start_world(1)
     watcher = proxy.join(1)
-    sockets: list[str] = []
-    page.on("websocket", lambda socket: sockets.append(socket.url))
     page.goto(proxy.link(1))
-    status = page.get_by_role("status")
+    status = page.locator("#status")
     expect(status).to_have_text("You are player 2 · 2 online", timeout=PATIENCE * 1000)
-    assert sockets == [f"wss://{NAME}:{proxy.port}/world/1/"]
+    address = f"wss://{NAME}:{proxy.port}/world/1/"
+    assert page.evaluate("sockets.map(({ url }) => url)") == [address]
     page.keyboard.down("ArrowLeft")
     watcher.wait_for(lambda players: "2" in players and players["2"][0] == 0)
     page.keyboard.up("ArrowLeft")
@@ -249,7 +251,7 @@ def test_a_world_that_dies_and_comes_back_is_found_again_and_the_other_never_not
     elsewhere = proxy.join(2)
     x, inward = elsewhere.position()[0], elsewhere.inward()
     page.goto(proxy.link(1))
-    status = page.get_by_role("status")
+    status = page.locator("#status")
     expect(status).to_contain_text("You are player 1", timeout=PATIENCE * 1000)
     world.process.kill()
     expect(status).to_contain_text("Disconnected", timeout=PATIENCE * 1000)
@@ -283,22 +285,12 @@ def test_a_stopped_world_says_goodbye_through_the_proxy(
     world = start_world(1)
     behind, direct = proxy.join(1), world.join(origin=proxy.origin)
     page.goto(proxy.link(1))
-    status = page.get_by_role("status")
+    status = page.locator("#status")
     expect(status).to_contain_text("3 online", timeout=PATIENCE * 1000)
-    # The page tries again at once, so what it has said must be kept.
-    page.evaluate(
-        """() => {
-            const line = document.querySelector("[role=status]");
-            window.said = [];
-            new MutationObserver(() => said.push(line.textContent)).observe(
-                line, { childList: true });
-        }"""
-    )
     assert world.interrupt(signal.SIGTERM) == 0
     assert behind.closed() == direct.closed()
     assert behind.closed()[0] == 1001
-    expect(status).to_contain_text("no connection", timeout=PATIENCE * 1000)
-    assert "the server has stopped" in page.evaluate("said[0]")
+    expect(status).to_contain_text("the server has stopped", timeout=PATIENCE * 1000)
 
 
 def test_a_full_world_says_so_through_the_proxy(proxy: Proxy, start_world: StartServer) -> None:
@@ -355,9 +347,9 @@ def test_an_address_gets_as_many_connections_as_it_may_have_and_not_one_more(
 @pytest.mark.parametrize(
     ("kind", "connections", "rate", "gap"),
     [
-        ("pings", 20, 10, 0.5),
-        ("pongs", 20, 10, 0.5),
-        ("fragments", 20, 10, 0.5),
+        ("pings", 20, 6, 1),
+        ("pongs", 20, 6, 1),
+        ("fragments", 20, 6, 1),
         ("pings", 60, 3, 1.5),
     ],
 )

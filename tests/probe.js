@@ -1,0 +1,62 @@
+// What is noted of the page while it plays, for those who test or measure it.
+{
+  window.sockets = []; // its connections
+  window.messages = []; // what came on them, with the time of each
+  window.gap = 0; // milliseconds between two states of which it is not told
+  window.waits = []; // the milliseconds of the timers that it set
+  window.pace = 1; // how much longer they take than it asked for, but for the one of silence
+  window.said = []; // what the status line told, with the time of each
+  window.frames = []; // their times, and where each draws squares: [x, y, time] by color
+
+  let toldAt = -Infinity;
+  window.WebSocket = class extends WebSocket {
+    constructor(...address) {
+      super(...address);
+      sockets.push(this);
+      this.addEventListener("message", (event) => {
+        const now = performance.now();
+        const message = JSON.parse(event.data);
+        if (message.type === "state") {
+          if (now - toldAt < gap) return event.stopImmediatePropagation();
+          toldAt = now;
+        }
+        messages.push([now, message]);
+        window.report?.("received", event.data);
+      });
+    }
+    send(data) {
+      super.send(data);
+      window.report?.("sent", data);
+    }
+  };
+
+  const { setTimeout } = window;
+  window.setTimeout = (callback, wait) => {
+    waits.push(wait);
+    return setTimeout(callback, wait === 3000 ? wait : wait * pace);
+  };
+
+  addEventListener("DOMContentLoaded", () => {
+    const status = document.querySelector("[role=status]");
+    const note = () => said.push([performance.now(), status.textContent]);
+    new MutationObserver(note).observe(status, { childList: true });
+    note();
+  });
+
+  // Squares are what is filled in their colors. Places are in pixels of the world.
+  let drawn = {};
+  const { fillRect } = CanvasRenderingContext2D.prototype;
+  CanvasRenderingContext2D.prototype.fillRect = function (x, y, width, height) {
+    const scale = this.canvas.width / 800;
+    drawn[this.fillStyle] = [x / scale, y / scale, performance.now()];
+    fillRect.call(this, x, y, width, height);
+  };
+  // Asked for before the page asks for its own, so that this comes first in each frame.
+  let due;
+  requestAnimationFrame(function look(time) {
+    if (due) frames.push([due, drawn]);
+    due = time;
+    drawn = {};
+    requestAnimationFrame(look);
+  });
+}
