@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import load
-from conftest import PATIENCE, ROOT, Server, handshake, move
+from conftest import PATIENCE, ROOT, Server, end_process, handshake, move, start_process
 from playwright.sync_api import Browser
 from test_client import Client
 from test_proxy import Proxy, proxy  # noqa: F401, the fixture
@@ -165,17 +165,14 @@ class Listener:
 @contextmanager
 def crowd(server: Server, size: int) -> Iterator[None]:
     """Let so many bots play, and a browser that checks what it gets."""
-    command = [sys.executable, str(ROOT / "tests" / "load.py"), "--seconds", "100"]
-    bots = subprocess.Popen(
-        [*command, "--players", str(size - 1), "--url", server.url],
-        stdout=subprocess.DEVNULL,
-    )
+    command = [sys.executable, str(ROOT / "tests" / "load.py"), "--seconds", "1000"]
+    command += ["--players", str(size - 1), "--url", server.url]
+    bots = start_process(command, stdout=subprocess.DEVNULL)
     try:
         yield
         assert bots.poll() is None
     finally:
-        bots.kill()
-        bots.wait()
+        end_process(bots)
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
