@@ -359,6 +359,7 @@ def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Respon
 BUFFER_SIZE = 4096  # bytes, about, that the system may keep unread or unsent for a connection
 READ_RATE = 4000  # bytes per second that a player may send; the fastest fingers make 1000
 READ_AHEAD = 0.5  # seconds; as much may come at once
+log_once = functools.lru_cache(logging.error)  # the same text only once
 
 
 class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
@@ -380,13 +381,10 @@ class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
             self.loop.call_at(self.due, self.transport.resume_reading)
 
 
-log_once = functools.lru_cache(logging.error)  # the same text only once
-
-
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what asyncio complains of: a bug with its traceback, a lack of files once a minute."""
-    if isinstance(error := context.get("exception"), OSError):
-        log_once(f"{time.strftime('%H:%M')} {context['message']}: {error}")
+    if "socket" in context:  # the one that listens, and cannot accept
+        log_once(f"{time.strftime('%H:%M')} {context['message']}: {context['exception']}")
     else:
         loop.default_exception_handler(context)
 
