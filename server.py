@@ -414,7 +414,7 @@ if __name__ == "__main__":
     parser.add_argument("--max-players", default=1000, type=int, help="in at once (%(default)s)")
     parser.add_argument("--origin", action="append", default=[], help="whose pages may play")
     options = parser.parse_args()
-    options.origin = [text.removesuffix("/") for text in options.origin]
+    options.origin = [text.removesuffix("/").lower() for text in options.origin]
     if not 1 <= options.port <= 65535 or options.max_players < 1:
         parser.error("--port must be from 1 to 65535, and --max-players at least 1")
     if not all(re.fullmatch(r"https?://[^/\s]+", text) for text in options.origin):

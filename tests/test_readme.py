@@ -41,7 +41,7 @@ def change(changes: str, folder: Path) -> None:
     for name in ("server.py", "client.html"):
         text = (ROOT / name).read_text("utf-8")
         _, _, rest = changes.partition(f"--- {name}\n")
-        for part in rest.partition("\n--- ")[0].split("@@\n"):
+        for part in filter(None, rest.partition("\n--- ")[0].split("@@\n")):
             lines = part.splitlines()
             old = "".join(f"{line[1:]}\n" for line in lines if line[0] in " -")
             new = "".join(f"{line[1:]}\n" for line in lines if line[0] in " +")
@@ -81,17 +81,13 @@ def wait_for_text(page: "Page", text: str) -> None:
     page.wait_for_function("(text) => texts.has(text)", arg=text, timeout=PATIENCE * 1000)
 
 
-def test_another_field_of_a_player(
-    start_example: Callable[[str], Server], open_page: Callable[[Server], "Page"]
-) -> None:
-    server = start_example("Another field of a player")
-    player = server.join()
-    inward = player.inward()
-    for _ in range(3):
-        player.tap(inward, 0)
-    page = open_page(server)
-    wait_for_text(page, "1: 3")
-    wait_for_text(page, "2: 0")
+def test_another_field_of_a_player(start_example: Callable[[str], Server]) -> None:
+    player = start_example("Another field of a player").join()
+    color = player.state()[player.id][2]
+    assert color != "#808080"
+    player.wait_for(lambda players: players[player.id][2] == "#808080")
+    player.tap(player.inward(), 0)
+    player.wait_for(lambda players: players[player.id][2] == color)
 
 
 def test_another_message(
