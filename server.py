@@ -148,6 +148,7 @@ class Game:
         self.max_players = max_players
         self.world = World()
         self.player_ids: dict[ServerConnection, int] = {}
+        self.senders: dict[ServerConnection, StateSender] = {}
         self.occupied = asyncio.Event()  # set while anyone is connected
 
     def log(self, ws: ServerConnection, event: str) -> None:
@@ -161,6 +162,7 @@ class Game:
             self.log(ws, "refused, the game is full")
             return await ws.close(CloseCode.TRY_AGAIN_LATER, "the game is full")
         player_id = self.player_ids[ws] = self.world.join()
+        self.senders[ws] = StateSender(ws)
         self.occupied.set()
         self.log(ws, f"player {player_id} joined")
         # broadcast writes before it returns, so that no state can come before the welcome.
@@ -189,9 +191,7 @@ class Game:
             state = state_message(self.world)
             if shown != (state, int(now)):  # something changed, or a second went by
                 shown = (state, int(now))
-                # Who still has the last one to come gets none: it would come late.
-                ready = [ws for ws in self.player_ids if not ws.transport.get_write_buffer_size()]
-                broadcast_state(ready, state)
+                broadcast_state(self.senders.values(), state)
             due = max(due + 1 / TICK_RATE, now)  # missed ticks are not made up
             await asyncio.sleep(due - time.monotonic())
 
@@ -199,6 +199,7 @@ class Game:
         """Take out whoever is closing, however long the other end takes to close as well."""
         for ws in [ws for ws in self.player_ids if ws.state is not State.OPEN]:
             self.world.leave(player_id := self.player_ids.pop(ws))
+            del self.senders[ws]
             reason = getattr(ws.protocol.close_sent, "reason", "")
             self.log(ws, f"player {player_id} left" + (f" ({reason!a})" if reason else ""))
         if not self.player_ids:
@@ -308,19 +309,32 @@ class SharedDeflateFactory(permessage_deflate.ServerPerMessageDeflateFactory):
         return response, SharedDeflate(agreed)
 
 
-def broadcast_state(connections: Iterable[ServerConnection], state: str) -> None:
+class StateSender:
+    """Sends states to one connection, and has at hand what that takes.
+
+    To look it up for each state would take a tenth of the server's time in a large world.
+    """
+
+    def __init__(self, ws: ServerConnection) -> None:
+        self.transport, self.protocol = ws.transport, ws.protocol
+        extensions = (each for each in ws.protocol.extensions if isinstance(each, SharedDeflate))
+        self.compression = next(extensions, None)
+
+    def send(self, state: bytes, plain_frame: bytes) -> None:
+        """Send a state, unless the last one still waits to be sent: it would come late."""
+        if self.transport.get_write_buffer_size() or self.protocol.expect_continuation_frame:
+            return  # nor between the fragments of another message
+        frame = self.compression.deflate(state)[1] if self.compression else plain_frame
+        self.transport.write(frame)
+
+
+def broadcast_state(senders: Iterable[StateSender], state: str) -> None:
     """Do what broadcast does, with frames that are made once for everybody."""
     message = state.encode()
     last_states.appendleft(message)
-    plain = Frame(Opcode.TEXT, message).serialize(mask=False)
-    for ws in connections:
-        if ws.protocol.expect_continuation_frame:
-            continue  # not between the fragments of another message
-        frame = plain
-        for extension in ws.protocol.extensions:
-            if isinstance(extension, SharedDeflate):
-                _, frame = extension.deflate(message)
-        ws.transport.write(frame)
+    plain_frame = Frame(Opcode.TEXT, message).serialize(mask=False)
+    for sender in senders:
+        sender.send(message, plain_frame)
 
 
 # --- The page over HTTP, and who may connect. ---
@@ -359,26 +373,28 @@ def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Respon
 BUFFER_SIZE = 4096  # bytes, about, that the system may keep unread or unsent for a connection
 READ_RATE = 4000  # bytes per second that a player may send; the fastest fingers make 1000
 READ_AHEAD = 0.5  # seconds; as much may come at once
+PIECE = 256  # bytes that are taken at a time
 log_once = functools.lru_cache(logging.error)  # the same text only once
 
 
-class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
+class PacedConnection(ServerConnection):
     """Reads no faster than a player plays: a flood waits at its sender, and costs nobody else."""
 
-    piece = bytearray(256)  # what has just come; one serves all, as it is taken out at once
     due = 0.0  # when all that was read so far would have come at READ_RATE
 
-    def get_buffer(self, _: int) -> bytearray:
-        return self.piece
-
-    def buffer_updated(self, size: int) -> None:
-        """Take what has come, and no more until that is due."""
-        self.data_received(bytes(self.piece[:size]))
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of what has come, and the rest or more of it when that is due."""
+        super().data_received(data[:PIECE])
         now = self.loop.time()
-        self.due = max(self.due, now - READ_AHEAD) + size / READ_RATE
-        if self.due > now and self.transport.is_reading():  # Windows goes on with what it has read
+        self.due = max(self.due, now - READ_AHEAD) + len(data[:PIECE]) / READ_RATE
+        if self.due > now or len(data) > PIECE:
             self.transport.pause_reading()
-            self.loop.call_at(self.due, self.transport.resume_reading)
+            self.loop.call_at(self.due, self.read_on, data[PIECE:])
+
+    def read_on(self, rest: bytes) -> None:
+        self.transport.resume_reading()
+        if rest and not self.transport.is_closing():
+            self.data_received(rest)
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -264,9 +264,9 @@ def test_everybody_sees_the_same_through_nginx_with_tls(
 
 def test_a_real_browser_sees_what_everybody_sees(server: Server, browser: Browser) -> None:
     page = browser.new_page()
-    with crowd(server, 298):
+    with crowd(server, 299):
         client = Client(page, server).playing()
-        client.wait(lambda: len(client.state()) == 299 + 1)
+        client.wait(lambda: len(client.state()) == 300)
         page.keyboard.down("ArrowRight")
         enough = len(client.received) + 60
         client.wait(lambda: len(client.received) > enough)
