@@ -25,7 +25,8 @@ TEXTS = """
 
 
 def test_the_readme_is_short() -> None:
-    assert len(README.split()) <= 1700
+    words = [word for word in README.split() if any(letter.isalnum() for letter in word)]
+    assert len(words) <= 1700
 
 
 def example(heading: str) -> str:
