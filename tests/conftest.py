@@ -71,7 +71,8 @@ def move(dx: int, dy: int) -> str:
 # Outlives a worker that is killed, and ends whatever that one has started and not ended.
 REAPER = """
 import os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
 running = set()
 for line in sys.stdin:
     running ^= {int(line)}  # it has started, or has ended
