@@ -399,7 +399,8 @@ class PacedConnection(ServerConnection):
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what asyncio complains of: a bug with its traceback, a lack of files once a minute."""
-    if "socket" in context:  # the one that listens, and cannot accept
+    # Which is trouble with the socket that listens, or with trying it again when that is closed.
+    if "socket" in context or "_start_serving" in context["message"]:
         log_once(f"{time.strftime('%H:%M')} {context['message']}: {context['exception']}")
     else:
         loop.default_exception_handler(context)
