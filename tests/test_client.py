@@ -53,14 +53,14 @@ class Client:
         expect(self.status).to_contain_text("You are player", timeout=PATIENCE * 1000)
         return self
 
-    def wait(self, condition: Callable[[], Any]) -> Any:
+    def wait(self, condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
         """Wait for a condition, while the browser's events come in."""
 
         def check() -> Any:
             self.page.wait_for_timeout(20)
             return condition()
 
-        return wait_until(check)
+        return wait_until(check, timeout)
 
     def expect_sent(self, *headings: tuple[int, int]) -> None:
         """Wait for these headings to be the only ones sent since the last look."""
@@ -920,10 +920,18 @@ def test_why_the_game_ended_is_said_until_it_goes_on(
     expect(client.status).to_contain_text("the server has stopped", timeout=PATIENCE * 1000)
     client.wait(lambda: client.evaluate("sockets.length") >= 4)
     expect(client.status).to_contain_text("the server has stopped")
+    # One more try, and then none until it is told to: another one is to be in the game by then.
+    client.evaluate("window.pace = 1000")
+    tries = client.evaluate("sockets.length")
+    over = "(tries) => sockets.length > tries && sockets.at(-1).readyState === WebSocket.CLOSED"
+    client.wait(lambda: client.evaluate(over, tries))
     full = start_server("--max-players", "1", port=server.port)
     first = full.join()
+    client.evaluate("dispatchEvent(new Event('online'))")
     expect(client.status).to_contain_text("the game is full", timeout=PATIENCE * 1000)
     first.connection.close()
+    wait_until(lambda: "player 1 left" in full.log())
+    client.evaluate("window.pace = 0.1; dispatchEvent(new Event('online'))")
     client.playing()
     full.process.kill()
     address = f"no connection to {server.url}"
@@ -1169,9 +1177,8 @@ def test_a_pointer_that_is_passed_for_distance_is_come_back_to(far_away: FarAway
     client = far_away(0.3).client
     client.page.mouse.move(*client.place(400, 300))
     client.page.mouse.down()
-    client.wait(lambda: client.position() == pytest.approx((385, 285), abs=20))
     client.page.wait_for_timeout(2500)  # the first time, it slides on for 180
-    client.wait(lambda: client.position() == pytest.approx((385, 285), abs=20))
+    client.wait(lambda: client.position() == pytest.approx((385, 285), abs=20), 3 * PATIENCE)
     client.page.mouse.up()
 
 
