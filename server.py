@@ -312,7 +312,7 @@ class SharedDeflateFactory(permessage_deflate.ServerPerMessageDeflateFactory):
 class StateSender:
     """Sends states to one connection, and has at hand what that takes.
 
-    To look it up for each state would take a tenth of the server's time in a large world.
+    To look it up for each state would take a twentieth of the server's time in a large world.
     """
 
     def __init__(self, ws: ServerConnection) -> None:
