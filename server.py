@@ -7,7 +7,6 @@ import functools
 import itertools
 import json
 import logging
-import logging.handlers
 import os
 import queue
 import random
@@ -21,6 +20,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,9 +38,9 @@ TICK_RATE = 30  # ticks per second
 MESSAGE_RATE = 100  # messages that a player may send within a second
 # Each as far as can be from all others, for color-blind people as well. Found by annealing.
 PALETTE = [
-    "#0084ff", "#fdff00", "#e85103", "#f900ab", "#00bb8f", "#e0cbff", "#f49d03",
-    "#9279bb", "#a9fff6", "#57ff88", "#ff96bd", "#ed5061", "#eeffcc", "#07b6f5",
-    "#bda457", "#9bc784", "#00cedc", "#fccb00", "#ffb9b1", "#bb708c",
+    "#0084ff", "#fdff00", "#e85103", "#f900ab", "#00bb8f", "#e0cbff", "#f49d03", "#9279bb",
+    "#a9fff6", "#57ff88", "#ff96bd", "#ed5061", "#eeffcc", "#07b6f5", "#bda457", "#9bc784",
+    "#00cedc", "#fccb00", "#ffb9b1", "#bb708c",
 ]  # fmt: skip
 Heading = tuple[int, int]  # -1, 0 or 1 along x and along y, which points down
 
@@ -148,7 +148,6 @@ class Game:
         self.max_players = max_players
         self.world = World()
         self.player_ids: dict[ServerConnection, int] = {}
-        self.senders: dict[ServerConnection, StateSender] = {}
         self.occupied = asyncio.Event()  # set while anyone is connected
 
     def log(self, ws: ServerConnection, event: str) -> None:
@@ -162,7 +161,6 @@ class Game:
             self.log(ws, "refused, the game is full")
             return await ws.close(CloseCode.TRY_AGAIN_LATER, "the game is full")
         player_id = self.player_ids[ws] = self.world.join()
-        self.senders[ws] = StateSender(ws)
         self.occupied.set()
         self.log(ws, f"player {player_id} joined")
         # broadcast writes before it returns, so that no state can come before the welcome.
@@ -191,7 +189,7 @@ class Game:
             state = state_message(self.world)
             if shown != (state, int(now)):  # something changed, or a second went by
                 shown = (state, int(now))
-                broadcast_state(self.senders.values(), state)
+                broadcast_state(self.player_ids, state)
             due = max(due + 1 / TICK_RATE, now)  # missed ticks are not made up
             await asyncio.sleep(due - time.monotonic())
 
@@ -199,7 +197,6 @@ class Game:
         """Take out whoever is closing, however long the other end takes to close as well."""
         for ws in [ws for ws in self.player_ids if ws.state is not State.OPEN]:
             self.world.leave(player_id := self.player_ids.pop(ws))
-            del self.senders[ws]
             reason = getattr(ws.protocol.close_sent, "reason", "")
             self.log(ws, f"player {player_id} left" + (f" ({reason!a})" if reason else ""))
         if not self.player_ids:
@@ -229,28 +226,23 @@ async def main(options: argparse.Namespace) -> None:
         )
     except (OSError, UnicodeError) as error:
         raise SystemExit(f"server.py: {error}; choose another --host or --port") from None
-    # Connections inherit small buffers: a flood is read in bits, and no state waits to get old.
-    for listener in server.sockets:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_SIZE)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, BUFFER_SIZE)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows
+        for listener in server.sockets:  # whose connections inherit it: no state waits to get old
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 4096)  # bytes
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(report)
     ticker = loop.create_task(game.run())
 
-    def stop(*_: object) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(ticker.cancel)
+    signals = (signal.SIGINT, signal.SIGTERM)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    def stop(*_: object) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)  # to be told once is enough
+        loop.call_soon_threadsafe(ticker.cancel)
+
+    for number in signals:
         signal.signal(number, stop)  # Windows has no loop.add_signal_handler
-    host = {"": "0.0.0.0", "::": "::1"}.get(options.host, options.host)
-    if host == "0.0.0.0":
-        with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
-            probe.connect(("192.0.2.1", 9))  # sends nothing, but tells which address is ours
-            host = probe.getsockname()[0]
-    host = f"[{host}]" if ":" in host else host
-    logging.info("listening: open http://%s:%d/", host, options.port)
+    logging.info("listening: open %s", link(options.host, options.port))
     try:
         with suppress(asyncio.CancelledError):
             await ticker
@@ -261,6 +253,16 @@ async def main(options: argparse.Namespace) -> None:
         game.drop_closed()
 
 
+def link(host: str, port: int) -> str:
+    """Return the link to open, when the server listens on this host."""
+    if host in ("", "0.0.0.0"):  # everywhere
+        with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # sends nothing, but tells which address is ours
+            host = probe.getsockname()[0]
+    host = "::1" if host == "::" else host
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
 # --- Compressed once for everybody. ---
 # Nearly everybody got the same state before, so this one is deflated against that one for all of
 # them together: once per tick, and not once per player.
@@ -268,14 +270,14 @@ last_states: deque[bytes] = deque(maxlen=8)
 
 
 @functools.lru_cache
-def deflate(message: bytes, before: bytes, window_bits: int) -> tuple[bytes, bytes]:
-    """Compress a message for those who got the other one before; return it bare and as a frame."""
+def compressed_frame(state: bytes, before: bytes, window_bits: int) -> bytes:
+    """Return the frame with a state, for those who got the other one before."""
     compressor = zlib.compressobj(wbits=-window_bits, zdict=before)
+    data = compressor.compress(state) + compressor.flush(zlib.Z_SYNC_FLUSH)
     # The last four bytes are always the same, and WebSocket leaves them out.
-    data = (compressor.compress(message) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
-    frame = bytearray(Frame(Opcode.TEXT, data).serialize(mask=False))
+    frame = bytearray(Frame(Opcode.TEXT, data[:-4]).serialize(mask=False))
     frame[0] |= 0b0100_0000  # RSV1, for a compressed message
-    return data, bytes(frame)
+    return bytes(frame)
 
 
 class SharedDeflate(permessage_deflate.PerMessageDeflate):
@@ -285,20 +287,18 @@ class SharedDeflate(permessage_deflate.PerMessageDeflate):
         # As if both sides forgot: then the library makes no compressor, which would take 45 KB.
         super().__init__(True, True, agreed.remote_max_window_bits, agreed.local_max_window_bits)
         self.remembers = not agreed.local_no_context_takeover
-        self.before = b""  # the last message that the client got, and remembers
-
-    def deflate(self, message: bytes) -> tuple[bytes, bytes]:
-        """Compress the next message of this connection; return it bare and as a frame."""
-        before = self.before if self.before in last_states else b""  # or each slow link costs extra
-        if self.remembers:
-            self.before = message
-        return deflate(message, before, self.local_max_window_bits)
+        self.before = b""  # the last state that the client got, and remembers
 
     def encode(self, frame: Frame) -> Frame:
-        """Compress what the library sends, except control frames and fragments."""
-        if frame.opcode not in (Opcode.TEXT, Opcode.BINARY) or not frame.fin:
-            return frame
-        return Frame(frame.opcode, self.deflate(bytes(frame.data))[0], rsv1=True)
+        """Leave all other messages plain. Then the client does not remember them instead."""
+        return frame
+
+    def state_frame(self, state: bytes) -> bytes:
+        """Return the frame with the next state for this connection."""
+        before = self.before if self.before in last_states else b""  # or each slow link costs extra
+        if self.remembers:
+            self.before = state
+        return compressed_frame(state, before, self.local_max_window_bits)
 
 
 class SharedDeflateFactory(permessage_deflate.ServerPerMessageDeflateFactory):
@@ -309,46 +309,29 @@ class SharedDeflateFactory(permessage_deflate.ServerPerMessageDeflateFactory):
         return response, SharedDeflate(agreed)
 
 
-class StateSender:
-    """Sends states to one connection, and has at hand what that takes.
-
-    To look it up for each state would take a twentieth of the server's time in a large world.
-    """
-
-    def __init__(self, ws: ServerConnection) -> None:
-        self.transport, self.protocol = ws.transport, ws.protocol
-        extensions = (each for each in ws.protocol.extensions if isinstance(each, SharedDeflate))
-        self.compression = next(extensions, None)
-
-    def send(self, state: bytes, plain_frame: bytes) -> None:
-        """Send a state, unless the last one still waits to be sent: it would come late."""
-        if self.transport.get_write_buffer_size() or self.protocol.expect_continuation_frame:
-            return  # nor between the fragments of another message
-        frame = self.compression.deflate(state)[1] if self.compression else plain_frame
-        self.transport.write(frame)
-
-
-def broadcast_state(senders: Iterable[StateSender], state: str) -> None:
+def broadcast_state(connections: Iterable[ServerConnection], state: str) -> None:
     """Do what broadcast does, with frames that are made once for everybody."""
     message = state.encode()
-    last_states.appendleft(message)
+    last_states.append(message)
     plain_frame = Frame(Opcode.TEXT, message).serialize(mask=False)
-    for sender in senders:
-        sender.send(message, plain_frame)
+    for ws in connections:
+        # Not while the last state still waits to be sent, for this one would come late; nor
+        # between the fragments of another message.
+        if ws.transport.get_write_buffer_size() or ws.protocol.expect_continuation_frame:
+            continue
+        match ws.protocol.extensions:
+            case [SharedDeflate() as compression]:
+                ws.transport.write(compression.state_frame(message))
+            case _:
+                ws.transport.write(plain_frame)
 
 
 # --- The page over HTTP, and who may connect. ---
-PAGE_POLICY = "default-src 'unsafe-inline' ws: wss:; img-src data:"  # no code from elsewhere
-LISTS = ("Connection", "Upgrade", "Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol")
-
-
 def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Response | None:
     """Serve the page to a plain GET; return None to let an allowed handshake go on."""
     if ws.protocol.close_expected():  # for what came behind the request was no WebSocket frame
         ws.protocol.receive_eof()
         return None
-    if sum(len(value) for name in LISTS for value in request.headers.get_all(name)) > 1000:
-        return ws.respond(431, "These headers would take too long to read.\n")
     if "Sec-WebSocket-Key" in request.headers:
         origins = request.headers.get_all("Origin")
         if not allowed or set(origins) & set(allowed):
@@ -364,37 +347,32 @@ def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Respon
     del page.headers["Content-Type"]  # or there would be two
     page.headers["Content-Type"] = "text/html; charset=utf-8"
     page.headers["Cache-Control"] = "no-store"  # an edit shows on reload
-    page.headers["Content-Security-Policy"] = PAGE_POLICY
     page.body = page.body if request.method == "GET" else b""
     return page
 
 
 # --- What only hardens. You may skip it at first. ---
-BUFFER_SIZE = 4096  # bytes, about, that the system may keep unread or unsent for a connection
 READ_RATE = 4000  # bytes per second that a player may send; the fastest fingers make 1000
-READ_AHEAD = 0.5  # seconds; as much may come at once
-PIECE = 256  # bytes that are taken at a time
+READ_AHEAD = 2000  # bytes that may come at once
 log_once = functools.lru_cache(logging.error)  # the same text only once
 
 
-class PacedConnection(ServerConnection):
+class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
     """Reads no faster than a player plays: a flood waits at its sender, and costs nobody else."""
 
+    buffer = bytearray(256)  # of all connections, for what was read is taken out at once
     due = 0.0  # when all that was read so far would have come at READ_RATE
 
-    def data_received(self, data: bytes) -> None:
-        """Take a piece of what has come, and the rest or more of it when that is due."""
-        super().data_received(data[:PIECE])
-        now = self.loop.time()
-        self.due = max(self.due, now - READ_AHEAD) + len(data[:PIECE]) / READ_RATE
-        if self.due > now or len(data) > PIECE:
-            self.transport.pause_reading()
-            self.loop.call_at(self.due, self.read_on, data[PIECE:])
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self.buffer
 
-    def read_on(self, rest: bytes) -> None:
-        self.transport.resume_reading()
-        if rest and not self.transport.is_closing():
-            self.data_received(rest)
+    def buffer_updated(self, count: int) -> None:
+        self.data_received(bytes(self.buffer[:count]))
+        now = self.loop.time()
+        self.due = max(self.due, now - READ_AHEAD / READ_RATE) + count / READ_RATE
+        if self.due > now:
+            self.transport.pause_reading()
+            self.loop.call_at(self.due, self.transport.resume_reading)
 
 
 def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -406,15 +384,16 @@ def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-def log_in_background() -> logging.handlers.QueueListener:
+def log_in_background() -> QueueListener:
     """Let a thread write the log, so that the game goes on when nobody takes what it writes."""
     lines: queue.Queue[Any] = queue.Queue(maxsize=10_000)
-    handler = logging.handlers.QueueHandler(lines)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", handlers=[QueueHandler(lines)]
+    )
     logging.raiseExceptions = False  # a line that finds the queue full is lost
     logging.getLogger("websockets").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # or it warns of each unsent answer
-    listener = logging.handlers.QueueListener(lines, logging.StreamHandler())
+    listener = QueueListener(lines, logging.StreamHandler())
     listener.start()
     return listener
 

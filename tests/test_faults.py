@@ -249,15 +249,16 @@ def test_a_flood_is_read_no_faster_than_a_player_plays_and_waits_at_its_sender(
     flooder.sendall(handshake())
     flooder.setblocking(False)
     torrent = Frame(Opcode.PING, b"").serialize(mask=True) * 100
-    sent, start = 0, time.monotonic()
+    sent, answered, start = 0, 0, time.monotonic()
     while time.monotonic() - start < 4:
         readable, writable, _ = select.select([flooder], [flooder], [], 0.1)
         if readable:
-            flooder.recv(65536)
+            answered += len(flooder.recv(65536))
         if writable:
             sent += flooder.send(torrent[sent % 600 :])
     flooder.close()
-    assert 4_000 < sent < 80_000  # 4 KB a second, and what the system holds on the way
+    # 18 KB were read in that time, and each 6 of them answered by 2. A few states came as well.
+    assert 3_000 < answered < 12_000
 
 
 def test_one_whose_answers_pile_up_is_gone_with_all_that_it_held(server: Server) -> None:
