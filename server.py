@@ -92,8 +92,8 @@ class World:
         """Set where a player is heading. It moves with the next step, not before."""
         if player := self.players.get(player_id):  # it may have left with this message unread
             (dx, dy), (old_dx, old_dy) = heading, player.heading
-            if (dx and dx != old_dx) or (dy and dy != old_dy):
-                player.pending.append(heading)  # a key went down, and is owed a step for that
+            if dx not in (0, old_dx) or dy not in (0, old_dy):  # a key went down
+                player.pending.append(heading)  # and is owed a step for that
             player.heading = heading
 
     def step(self) -> None:
@@ -155,7 +155,7 @@ class Game:
 
     async def play(self, ws: ServerConnection) -> None:
         """Let a new player in and do what its messages say, until the last one."""
-        self.drop_closed()
+        self.drop_closed()  # so that whoever is just leaving takes neither a place nor a color
         if len(self.player_ids) >= self.max_players:
             # Accepted before it is closed: a browser could not read why a handshake failed.
             self.log(ws, "refused, the game is full")
@@ -180,25 +180,27 @@ class Game:
     async def run(self) -> None:
         """Tick at an even pace while there are players, and sleep while there are none."""
         due = 0.0  # when the next tick is
-        shown = ("", 0)  # the last state that was sent, and in which second
+        sent = ("", 0)  # the last state, and in which second it was sent
         while True:
             await self.occupied.wait()
             self.drop_closed()
             self.world.step()
             now = time.monotonic()
             state = state_message(self.world)
-            if shown != (state, int(now)):  # something changed, or a second went by
-                shown = (state, int(now))
+            if sent != (state, int(now)):  # something changed, or a second went by
+                sent = (state, int(now))
                 broadcast_state(self.player_ids, state)
-            due = max(due + 1 / TICK_RATE, now)  # missed ticks are not made up
+            due = max(due + 1 / TICK_RATE, now)  # missed ticks are not made up, but for one
             await asyncio.sleep(due - time.monotonic())
 
     def drop_closed(self) -> None:
         """Take out whoever is closing, however long the other end takes to close as well."""
         for ws in [ws for ws in self.player_ids if ws.state is not State.OPEN]:
-            self.world.leave(player_id := self.player_ids.pop(ws))
-            reason = getattr(ws.protocol.close_sent, "reason", "")
-            self.log(ws, f"player {player_id} left" + (f" ({reason!a})" if reason else ""))
+            player_id = self.player_ids.pop(ws)
+            self.world.leave(player_id)
+            close = ws.protocol.close_sent
+            reason = f" ({close.reason!a})" if close and close.reason else ""
+            self.log(ws, f"player {player_id} left{reason}")
         if not self.player_ids:
             self.occupied.clear()
 
@@ -207,6 +209,12 @@ class Game:
 async def main(options: argparse.Namespace) -> None:
     """Run the game until Ctrl+C or SIGTERM; raise SystemExit if it cannot listen."""
     game = Game(options.max_players)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_loop_error)
+    ticker = loop.create_task(game.run())
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:  # Windows has no loop.add_signal_handler
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(ticker.cancel))
     try:
         server = await serve(
             game.play,
@@ -219,37 +227,28 @@ async def main(options: argparse.Namespace) -> None:
             open_timeout=4,  # seconds, for the handshake
             ping_interval=5,  # seconds; with the timeout, the vanished are gone after 13
             ping_timeout=8,
-            close_timeout=4,  # seconds; a slow link needs some for the page as well
+            close_timeout=4,  # seconds; for the page to a slow link as well
             max_size=256,  # bytes
             max_queue=None,  # PacedConnection limits what is read
-            write_limit=2**24,  # bytes; out of reach, for above it a ping waits without a timeout
+            write_limit=2**24,  # bytes; out of reach, for above it a ping would wait for ever
         )
     except (OSError, UnicodeError) as error:
         raise SystemExit(f"server.py: {error}; choose another --host or --port") from None
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # not on Windows
         for listener in server.sockets:  # whose connections inherit it: no state waits to get old
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 4096)  # bytes
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(report)
-    ticker = loop.create_task(game.run())
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def stop(*_: object) -> None:
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)  # to be told once is enough
-        loop.call_soon_threadsafe(ticker.cancel)
-
-    for number in signals:
-        signal.signal(number, stop)  # Windows has no loop.add_signal_handler
     logging.info("listening: open %s", link(options.host, options.port))
     try:
         with suppress(asyncio.CancelledError):
             await ticker
     finally:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)  # to be told once is enough
         server.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(server.wait_closed(), timeout=2)
+        for ws in server.all_connections:  # who did not say goodbye in time
+            ws.transport.abort()
         game.drop_closed()
 
 
@@ -261,6 +260,31 @@ def link(host: str, port: int) -> str:
             host = probe.getsockname()[0]
     host = "::1" if host == "::" else host
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+# --- The page over HTTP, and who may connect. ---
+def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Response | None:
+    """Serve the page to a plain GET; return None to let an allowed handshake go on."""
+    if ws.protocol.close_expected():  # Something broken came behind the request: it has hung up,
+        ws.protocol.receive_eof()  # and must not answer any more.
+        return None
+    if "Sec-WebSocket-Key" in request.headers:
+        origins = request.headers.get_all("Origin")
+        if not allowed or set(origins) & set(allowed):
+            return None
+        logging.info("%s: refused, its origin is %.99s", ws.remote_address[0], origins)
+        return ws.respond(403, "Pages from elsewhere may not connect.\n")
+    if request.method not in ("GET", "HEAD") or request.path.partition("?")[0] != "/":
+        return ws.respond(404, "Not found. The game is at /.\n")
+    try:
+        page = ws.respond(200, Path(__file__).with_name("client.html").read_text("utf-8"))
+    except (OSError, UnicodeError) as error:
+        return ws.respond(503, f"client.html cannot be read: {error}.\n")
+    del page.headers["Content-Type"]  # or there would be two
+    page.headers["Content-Type"] = "text/html; charset=utf-8"
+    page.headers["Cache-Control"] = "no-store"  # an edit shows on reload
+    page.body = page.body if request.method == "GET" else b""
+    return page
 
 
 # --- Compressed once for everybody. ---
@@ -295,7 +319,8 @@ class SharedDeflate(permessage_deflate.PerMessageDeflate):
 
     def state_frame(self, state: bytes) -> bytes:
         """Return the frame with the next state for this connection."""
-        before = self.before if self.before in last_states else b""  # or each slow link costs extra
+        # Older ones would each need a compression of their own.
+        before = self.before if self.before in last_states else b""
         if self.remembers:
             self.before = state
         return compressed_frame(state, before, self.local_max_window_bits)
@@ -326,39 +351,17 @@ def broadcast_state(connections: Iterable[ServerConnection], state: str) -> None
                 ws.transport.write(plain_frame)
 
 
-# --- The page over HTTP, and who may connect. ---
-def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Response | None:
-    """Serve the page to a plain GET; return None to let an allowed handshake go on."""
-    if ws.protocol.close_expected():  # for what came behind the request was no WebSocket frame
-        ws.protocol.receive_eof()
-        return None
-    if "Sec-WebSocket-Key" in request.headers:
-        origins = request.headers.get_all("Origin")
-        if not allowed or set(origins) & set(allowed):
-            return None
-        logging.info("%s: refused, its origin is %.99s", ws.remote_address[0], origins)
-        return ws.respond(403, "Pages from elsewhere may not connect.\n")
-    if request.method not in ("GET", "HEAD") or request.path.partition("?")[0] != "/":
-        return ws.respond(404, "Not found. The game is at /.\n")
-    try:
-        page = ws.respond(200, Path(__file__).with_name("client.html").read_text("utf-8"))
-    except (OSError, UnicodeError) as error:
-        return ws.respond(503, f"client.html cannot be read: {error}.\n")
-    del page.headers["Content-Type"]  # or there would be two
-    page.headers["Content-Type"] = "text/html; charset=utf-8"
-    page.headers["Cache-Control"] = "no-store"  # an edit shows on reload
-    page.body = page.body if request.method == "GET" else b""
-    return page
-
-
 # --- What only hardens. You may skip it at first. ---
 READ_RATE = 4000  # bytes per second that a player may send; the fastest fingers make 1000
 READ_AHEAD = 2000  # bytes that may come at once
-log_once = functools.lru_cache(logging.error)  # the same text only once
+log_once = functools.lru_cache(logging.error)  # the same text once
 
 
 class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
-    """Reads no faster than a player plays: a flood waits at its sender, and costs nobody else."""
+    """Reads no faster than a player plays: a flood waits at its sender, and costs nobody else.
+
+    A BufferedProtocol decides how much is read at once. With `due`, it is a token bucket.
+    """
 
     buffer = bytearray(256)  # of all connections, for what was read is taken out at once
     due = 0.0  # when all that was read so far would have come at READ_RATE
@@ -375,9 +378,9 @@ class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
             self.loop.call_at(self.due, self.transport.resume_reading)
 
 
-def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def log_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log what asyncio complains of: a bug with its traceback, a lack of files once a minute."""
-    # Which is trouble with the socket that listens, or with trying it again when that is closed.
+    # No file is left for a newcomer; or asyncio tries to listen again, but we have stopped.
     if "socket" in context or "_start_serving" in context["message"]:
         log_once(f"{time.strftime('%H:%M')} {context['message']}: {context['exception']}")
     else:
@@ -419,7 +422,8 @@ if __name__ == "__main__":
     try:
         asyncio.run(main(options))
     finally:
-        impatience = threading.Timer(2, os._exit, [0])  # for a log that nobody takes
-        impatience.start()
+        # A thread that waits for somebody to take the log holds up a normal exit, too.
+        deadline = threading.Timer(2, os._exit, [0])
+        deadline.start()
         listener.stop()
-        impatience.cancel()
+        deadline.cancel()

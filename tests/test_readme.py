@@ -101,7 +101,7 @@ def test_another_message(
     assert not page.evaluate("texts.has('👋')")
     page.keyboard.press("KeyH")
     wait_for_text(page, "👋")
-    wait_until(lambda: player.receive() == {"type": "wave", "id": 2})
+    wait_until(lambda: player.receive() == {"type": "wave", "ids": [2]})
     # And a move is still a move.
     x, inward = player.position()[0], player.inward()
     player.tap(inward, 0)

@@ -372,16 +372,24 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_server_says_goodbye_to_all_and_exits_soon(server: Server, number: int) -> None:
-    players = [server.join() for _ in range(3)]
-    # One client that never answers, and one that has not even finished its handshake.
-    deaf = server.connect_raw()
-    with deaf, server.connect_raw(b"GET / HTTP/1.1\r\n"):
-        players[0].wait_for(lambda state: len(state) == 4)
-        start = time.monotonic()
-        assert server.interrupt(number) == 0
-        assert time.monotonic() - start < 8  # 2 seconds, and a generous margin for a busy machine
-    assert [player.closed()[0] for player in players] == [1001] * 3
+def test_a_stopped_server_says_goodbye_to_all_and_exits_soon(
+    start_server: StartServer, number: int
+) -> None:
+    times = []
+    for _ in range(3):  # on a busy machine, any of them may take longer
+        server = start_server()
+        players = [server.join() for _ in range(3)]
+        # One client that never answers, and one that has not even finished its handshake.
+        deaf = server.connect_raw()
+        with deaf, server.connect_raw(b"GET / HTTP/1.1\r\n"):
+            players[0].wait_for(lambda state: len(state) == 4)
+            start = time.monotonic()
+            assert server.interrupt(number) == 0
+            times.append(time.monotonic() - start)
+        assert [player.closed()[0] for player in players] == [1001] * 3
+        if times[-1] < 3.5:
+            return
+    raise AssertionError(f"seconds until the server had stopped: {times}")
 
 
 def test_impatient_further_interrupts_are_no_trouble(server: Server) -> None:
