@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -389,3 +390,40 @@ def browser(playwright: "Playwright", request: pytest.FixtureRequest) -> Iterato
 
 # For what Playwright can do in no other one.
 in_chromium = pytest.mark.parametrize("browser", ["chromium"], indirect=True)
+
+
+# --- Which test runs when and where ---
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what mostly waits begin first, or in the end everybody would wait for it.
+
+    And of the tests of a browser those that share a page, which draws as long as it is open.
+    """
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        shares = "shared" in getattr(item, "fixturenames", ())
+        return item.get_closest_marker("waits") is None, not shares
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let two workers have all the pages of a browser: to start it on each would take long.
+
+    And let one have all those crowds of hundreds, which would be too many at the same time.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        groups: ClassVar[dict[str, str]] = {}
+
+        def _split_scope(self, nodeid: str) -> str:
+            """Return the name of the group of tests that run one after the other on a worker."""
+            for browser in INSTALL:
+                if re.search(rf"[\[-]{browser}\b", nodeid):
+                    return self.groups.setdefault(nodeid, f"{browser} {len(self.groups) % 2}")
+            return "crowds" if "/test_compression.py" in nodeid else nodeid
+
+    return Scheduling(config, log)

@@ -5,6 +5,7 @@
   window.gap = 0; // milliseconds between two states of which it is not told
   window.waits = []; // the milliseconds of the timers that it set
   window.pace = 1; // how much longer they take than it asked for, but for the one of silence
+  window.frameGap = 0; // milliseconds after each frame in which it gets no other, to be cheap
   window.said = []; // what the status line told, with the time of each
   window.frames = []; // their times, and where each draws squares: [x, y, time] by color
 
@@ -30,10 +31,23 @@
     }
   };
 
-  const { setTimeout } = window;
+  const { setTimeout, requestAnimationFrame } = window;
   window.setTimeout = (callback, wait) => {
     waits.push(wait);
     return setTimeout(callback, wait === 3000 ? wait : wait * pace);
+  };
+
+  let callbacks = []; // of the next frame, while one is waited for
+  window.requestAnimationFrame = (callback) => {
+    if (frameGap === 0) return requestAnimationFrame(callback);
+    callbacks.push(callback);
+    if (callbacks.length > 1) return;
+    const show = (time) => {
+      const shown = callbacks;
+      callbacks = [];
+      for (const each of shown) each(time);
+    };
+    setTimeout(() => requestAnimationFrame(show), frameGap);
   };
 
   addEventListener("DOMContentLoaded", () => {
@@ -53,10 +67,10 @@
   };
   // Asked for before the page asks for its own, so that this comes first in each frame.
   let due;
-  requestAnimationFrame(function look(time) {
+  window.requestAnimationFrame(function look(time) {
     if (due) frames.push([due, drawn]);
     due = time;
     drawn = {};
-    requestAnimationFrame(look);
+    window.requestAnimationFrame(look);
   });
 }

@@ -182,6 +182,7 @@ def test_half_open_requests_with_long_headers(server: Server) -> None:
 # --- Shortage ---
 
 
+@pytest.mark.waits
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a system with a limit on open files")
 def test_silent_connections_do_not_take_all_open_files(start_server: StartServer) -> None:
     server = start_server(prefix=with_open_files(256))

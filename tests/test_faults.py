@@ -59,6 +59,7 @@ def open_files(server: Server) -> int:
 # --- Slow, stuck and vanished players ---
 
 
+@pytest.mark.waits
 def test_players_that_never_read_cost_the_others_nothing_and_are_gone_soon(server: Server) -> None:
     process = psutil.Process(server.process.pid)
     players = [server.join() for _ in range(20)]
@@ -116,6 +117,7 @@ class SlowLink:
             end.close()
 
 
+@pytest.mark.waits
 def test_a_slow_link_gets_fewer_states_but_fresh_ones_and_is_not_dropped(server: Server) -> None:
     players = [server.join() for _ in range(20)]
     link = SlowLink(server, rate=4000)
@@ -165,6 +167,7 @@ with connect(sys.argv[1]) as connection:
 """
 
 
+@pytest.mark.waits
 def test_a_vanished_player_is_gone_within_15_seconds_and_a_quiet_one_stays(server: Server) -> None:
     quiet = server.join()
     command = [sys.executable, "-c", FROZEN_PLAYER, server.url]
@@ -184,6 +187,7 @@ def test_a_vanished_player_is_gone_within_15_seconds_and_a_quiet_one_stays(serve
     assert list(quiet.state()) == [quiet.id]
 
 
+@pytest.mark.waits
 def test_a_ping_comes_after_5_seconds_and_may_be_answered_after_7(server: Server) -> None:
     slow = server.connect_raw(handshake() + MOVE.serialize(mask=True))
     start = time.monotonic()
@@ -261,6 +265,7 @@ def test_a_flood_is_read_no_faster_than_a_player_plays_and_waits_at_its_sender(
     assert 3_000 < answered < 12_000
 
 
+@pytest.mark.waits
 def test_one_whose_answers_pile_up_is_gone_with_all_that_it_held(server: Server) -> None:
     watcher = server.join()
     watcher.state()

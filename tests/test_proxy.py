@@ -302,6 +302,7 @@ def test_a_full_world_says_so_through_the_proxy(proxy: Proxy, start_world: Start
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1013, "the game is full")
 
 
+@pytest.mark.waits
 def test_one_who_vanishes_behind_the_proxy_is_gone_and_one_who_idles_is_not(
     proxy: Proxy, start_world: StartServer
 ) -> None:
@@ -409,6 +410,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("half", [GET, b"\x16\x03\x01\x02\x00\x01"], ids=["request", "TLS hello"])
 def test_half_requests_keep_newcomers_out_for_seconds_only(
     proxy: Proxy, start_world: StartServer, half: bytes
