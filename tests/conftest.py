@@ -328,6 +328,15 @@ def server(start_server: Callable[..., Server]) -> Server:
     return start_server()
 
 
+@pytest.fixture(scope="module")
+def lasting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that many short tests use, one after the other. They leave nothing behind."""
+    server = Server(tmp_path_factory.mktemp("lasting") / "server.log")
+    yield server
+    server.stop()
+    assert "Traceback" not in server.log(), server.log()[-5000:]
+
+
 def find_program(*names: str) -> str | None:
     """Return the path of the first of these programs that is installed, or None."""
     return next(filter(None, map(shutil.which, names)), None)

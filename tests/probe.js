@@ -2,6 +2,9 @@
 {
   window.sockets = []; // its connections
   window.messages = []; // what came on them, with the time of each
+  window.lastWelcome = null; // the last ones of them, and how many states there were
+  window.lastState = { players: {} };
+  window.states = 0;
   window.gap = 0; // milliseconds between two states of which it is not told
   window.waits = []; // the milliseconds of the timers that it set
   window.pace = 1; // how much longer they take than it asked for, but for the one of silence
@@ -20,14 +23,16 @@
         if (message.type === "state") {
           if (now - toldAt < gap) return event.stopImmediatePropagation();
           toldAt = now;
+          lastState = message;
+          states += 1;
         }
+        if (message.type === "welcome") lastWelcome = message;
         messages.push([now, message]);
-        window.report?.("received", event.data);
       });
     }
     send(data) {
       super.send(data);
-      window.report?.("sent", data);
+      window.report?.(data);
     }
   };
 

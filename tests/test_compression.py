@@ -268,8 +268,8 @@ def test_a_real_browser_sees_what_everybody_sees(server: Server, browser: Browse
         client = Client(page, server).playing()
         client.wait(lambda: len(client.state()) == 300)
         page.keyboard.down("ArrowRight")
-        enough = len(client.received) + 60
-        client.wait(lambda: len(client.received) > enough)
+        enough = client.evaluate("states") + 60
+        client.wait(lambda: client.evaluate("states") > enough)
         page.keyboard.up("ArrowRight")
     witness = server.join(compression=None)
     witness.wait_for(lambda players: len(players) == 2)

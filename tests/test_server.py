@@ -214,18 +214,19 @@ BAD_MESSAGES = [
 
 @pytest.mark.parametrize("message", BAD_MESSAGES)
 def test_a_bad_message_is_answered_with_what_was_expected(
-    server: Server, message: str | bytes
+    lasting_server: Server, message: str | bytes
 ) -> None:
-    stays, offender = server.join(), server.join()
-    stays.wait_for(lambda players: "2" in players)
-    offender.send(message)
-    stays.wait_for(lambda players: "2" not in players)
-    code, reason = offender.closed()
+    with Player(lasting_server.url) as stays, Player(lasting_server.url) as offender:
+        stays.wait_for(lambda players: offender.id in players)
+        offender.send(message)
+        stays.wait_for(lambda players: offender.id not in players)
+        code, reason = offender.closed()
     assert code == 1008
     assert "expected" in reason
     assert '{"type":"move"' in reason
-    wait_until(lambda: server.log().count("player 2 left") == 1)
-    assert server.log().count("expected") == 1
+    wait_until(lambda: f"player {stays.id} left" in lasting_server.log())
+    (line,) = re.findall(rf".* player {offender.id} left.*", lasting_server.log())
+    assert "expected" in line
 
 
 @pytest.mark.parametrize(
