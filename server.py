@@ -337,7 +337,7 @@ class SharedDeflateFactory(permessage_deflate.ServerPerMessageDeflateFactory):
 def broadcast_state(connections: Iterable[ServerConnection], state: str) -> None:
     """Do what broadcast does, with frames that are made once for everybody."""
     message = state.encode()
-    last_states.append(message)
+    last_states.appendleft(message)  # newest first, which is found at once
     plain_frame = Frame(Opcode.TEXT, message).serialize(mask=False)
     for ws in connections:
         # Not while the last state still waits to be sent, for this one would come late; nor
