@@ -86,6 +86,21 @@ def test_no_tap_is_lost_however_many_come_between_two_ticks() -> None:
     assert walk(world, player, *[(1, 0), (0, 0)] * 5) == (50, 0)
 
 
+def test_taps_are_walked_in_their_order() -> None:
+    world, player = world_with_player(x=0)
+    # Against the wall and then away from it, and not the other way round.
+    assert walk(world, player, (-1, 0), (0, 0), (1, 0), (0, 0)) == (10, 0)
+
+
+def test_walls_stop_a_player_where_its_square_touches_them() -> None:
+    world, player = world_with_player(x=13, y=17)
+    corners = []
+    for heading in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+        walk(world, player, heading, ticks=120)
+        corners.append(position(world, player))
+    assert corners == [(0, 0), (770, 0), (770, 570), (0, 570)]
+
+
 def test_letting_go_of_one_of_two_keys_is_no_further_press() -> None:
     world, player = world_with_player()
     assert walk(world, player, (1, 1), (1, 0), (0, 0)) == (7, 7)
