@@ -226,5 +226,6 @@ def test_what_was_logged_before_a_stop_is_not_lost(server: Server) -> None:
     watcher.wait_for(lambda players: len(players) == 101)
     assert server.interrupt() == 0
     assert len(re.findall(r"player \d+ joined", server.log())) == 101
+    assert len(re.findall(r"player \d+ left", server.log())) == 101
     for raw in crowd:
         raw.close()

@@ -21,6 +21,10 @@ from test_client import Client
 from test_proxy import Proxy, proxy  # noqa: F401, the fixture
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory as Deflate
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+
+sys.path.insert(0, str(ROOT))
+from server import SharedDeflate, compressed_frame, last_states
 
 StartServer = Callable[..., Server]
 
@@ -293,6 +297,19 @@ def test_a_state_is_small_on_the_wire(server: Server) -> None:
     with crowd(server, 99):
         # About 200, when about half of them walk; each compressed by itself, 800; plain, 2500.
         assert run(bytes_per_state()) < 400
+
+
+def test_stragglers_cost_a_few_compressions_a_state_and_not_one_each() -> None:
+    agreed = PerMessageDeflate(False, False, 15, 15)
+    stragglers = [SharedDeflate(agreed) for _ in range(100)]
+    for number, straggler in enumerate(stragglers):  # each got another state last
+        last_states.appendleft(b"state %d" % number)
+        straggler.state_frame(last_states[0])
+    last_states.appendleft(b"the newest state")
+    before = compressed_frame.cache_info().misses
+    for straggler in stragglers:
+        straggler.state_frame(last_states[0])
+    assert compressed_frame.cache_info().misses - before < 10
 
 
 def test_rubbish_as_an_offer_gets_plain_frames_or_a_refusal(server: Server) -> None:
