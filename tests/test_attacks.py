@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,6 +21,7 @@ from conftest import (
     Player,
     Server,
     assert_others_play_on,
+    edited_server,
     end_process,
     free_port,
     handshake,
@@ -199,16 +201,18 @@ def test_silent_connections_do_not_take_all_open_files(start_server: StartServer
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_log_that_nobody_reads_does_not_stop_the_game(number: int) -> None:
+def test_a_log_that_nobody_reads_does_not_stop_the_game(tmp_path: Path, number: int) -> None:
     port = free_port()
     unread, log = os.pipe()
-    process = start_process([sys.executable, ROOT / "server.py", "--port", str(port)], stderr=log)
+    # With little room for lines that wait, so that there is soon none left.
+    program = edited_server(tmp_path, "maxsize=10_000", "maxsize=50")
+    process = start_process([sys.executable, program, "--port", str(port)], stderr=log)
     os.close(log)
     try:
         assert b"listening" in os.read(unread, 100)
         url = f"ws://127.0.0.1:{port}"
         with Player(url) as walker, Player(url) as watcher, walking(walker):
-            # A pipe holds 64 KB, which is 900 lines.
+            # A pipe holds 64 KB, which is 900 lines. Each connection is two.
             with attack(port, handshake(), hold=False) as report:
                 wait_until(lambda: any(int(each) > 500 for each in watcher.state()))
             assert_others_play_on(watcher)

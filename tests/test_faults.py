@@ -441,3 +441,15 @@ def test_without_free_files_the_game_goes_on_and_newcomers_get_in_later(
         newcomer = server.join()
         assert newcomer.id in newcomer.state()
     assert server.interrupt() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a system with a limit on open files")
+def test_a_server_that_is_stopped_without_free_files_ends_without_a_traceback(
+    start_server: StartServer,
+) -> None:
+    server = start_server(prefix=with_open_files(40))
+    crowd = [server.connect_raw() for _ in range(60)]  # none of which answers a goodbye
+    wait_until(lambda: "Too many open files" in server.log())
+    assert server.interrupt() == 0  # later than asyncio wants to listen again
+    for raw in crowd:
+        raw.close()

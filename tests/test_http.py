@@ -175,8 +175,10 @@ def test_without_the_option_every_origin_may_connect(server: Server) -> None:
         assert server.join(origin=origin).state()
 
 
-def test_a_slash_at_the_end_of_an_origin_is_taken_off(start_server: StartServer) -> None:
-    server = start_server("--origin", "https://game.example/")
+def test_an_origin_may_be_given_with_a_slash_at_its_end_and_in_capitals(
+    start_server: StartServer,
+) -> None:
+    server = start_server("--origin", "https://Game.Example/")
     assert server.join(origin="https://game.example").state()
 
 

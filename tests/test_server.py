@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import PATIENCE, ROOT, Player, Server, free_port, wait_until
+from conftest import PATIENCE, ROOT, Player, Server, edited_server, free_port, wait_until
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
@@ -87,15 +87,6 @@ def test_a_full_world_says_so_and_lets_in_again_when_there_is_room(
     second.connection.close()
     wait_until(lambda: "player 2 left" in server.log())
     assert server.join().id == "3"
-
-
-def edited_server(folder: Path, before: str, after: str) -> Path:
-    """Return a server.py of somebody who has changed a line of it."""
-    source = (ROOT / "server.py").read_text("utf-8")
-    assert source.count(before) == 1
-    program = folder / "server.py"
-    program.write_text(source.replace(before, after), "utf-8")
-    return program
 
 
 def test_one_who_has_just_left_takes_neither_a_place_nor_a_color(
@@ -365,6 +356,28 @@ if __name__ == "__main__":
         wait_until(lambda: "my own bug" in server.log())
         assert "Traceback (most recent call last):" in server.log()
         assert stays.state()
+    finally:
+        server.stop()
+
+
+def test_a_bug_in_a_callback_shows_its_traceback(tmp_path: Path) -> None:
+    bug = """
+right = World.join
+
+def join(self):
+    asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+    return right(self)
+
+World.join = join
+
+if __name__ == "__main__":
+"""
+    program = edited_server(tmp_path, '\nif __name__ == "__main__":\n', bug)
+    server = Server(tmp_path / "log", program=program)
+    try:
+        assert server.join().state()
+        wait_until(lambda: "ZeroDivisionError" in server.log())
+        assert "Traceback (most recent call last):" in server.log()
     finally:
         server.stop()
 
