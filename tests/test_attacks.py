@@ -224,6 +224,30 @@ def test_a_log_that_nobody_reads_does_not_stop_the_game(tmp_path: Path, number: 
         os.close(unread)
 
 
+def test_what_waits_for_a_reader_of_the_log_at_a_stop_is_not_lost() -> None:
+    port = free_port()
+    unread, log = os.pipe()
+    process = start_process([sys.executable, ROOT / "server.py", "--port", str(port)], stderr=log)
+    os.close(log)
+    try:
+        text = os.read(unread, 100)  # that it listens
+        with Player(f"ws://127.0.0.1:{port}") as watcher, attack(port, handshake(), hold=False):
+            # More than a pipe holds.
+            wait_until(lambda: any(int(each) > 600 for each in watcher.state()))
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        text += b"".join(iter(lambda: os.read(unread, 65536), b""))
+        assert process.wait(PATIENCE) == 0
+    finally:
+        end_process(process)
+        os.close(unread)
+    joined, left = (
+        set(re.findall(rb"player (\d+) " + what, text)) for what in (b"joined", b"left")
+    )
+    assert len(joined) > 600
+    assert joined == left
+
+
 def test_what_was_logged_before_a_stop_is_not_lost(server: Server) -> None:
     crowd = [server.connect_raw() for _ in range(100)]
     watcher = server.join()

@@ -1302,6 +1302,48 @@ def test_the_mouse_leads_as_a_finger_does(shared: Client) -> None:
     shared.wait(lambda: shared.sent[-1] == (0, 0))
 
 
+def test_keys_count_while_the_mouse_leads(shared: Client) -> None:
+    x, y = shared.position()
+    left, right = (20, y + 15), (780, y + 15)
+    far, key, dx = (right, "ArrowLeft", 1) if x < 385 else (left, "ArrowRight", -1)
+    shared.page.mouse.move(*shared.place(*far))
+    shared.page.mouse.down()
+    shared.wait(lambda: shared.sent[-1:] == [(dx, 0)])
+    shared.page.keyboard.down(key)
+    shared.wait(lambda: shared.sent[-1] == (-dx, 0))
+    shared.page.keyboard.up(key)
+    shared.wait(lambda: shared.sent[-1] == (dx, 0))
+    shared.page.mouse.up()
+    shared.wait(lambda: shared.sent[-1] == (0, 0))
+
+
+def test_a_pointer_that_moves_on_after_it_was_reached_leads_at_once(shared: Client) -> None:
+    shared.show_all_frames()
+    shared.evaluate("addEventListener('pointerdown', (event) => (window.down = event.pointerId))")
+    shared.page.mouse.move(*shared.place(400, 300))
+    shared.page.mouse.down()
+    shared.wait(lambda: shared.position() == pytest.approx((385, 285), abs=20))
+    shared.wait(lambda: shared.sent[-1:] in ([], [(0, 0)]))
+    led = shared.evaluate(
+        """async ([clientX, clientY]) => {
+            await new Promise((over) => setTimeout(over, 60)); // two ticks after the last message
+            let sent = 0;
+            const { send } = sockets[0];
+            sockets[0].send = function (data) {
+                sent += 1;
+                send.call(sockets[0], data);
+            };
+            const place = { clientX, clientY, buttons: 1, pointerId: down };
+            dispatchEvent(new PointerEvent("pointermove", place));
+            sockets[0].send = send;
+            return sent;
+        }""",
+        shared.place(60, 60),
+    )
+    shared.page.mouse.up()
+    assert led == 1
+
+
 def test_a_pointer_that_is_passed_for_distance_is_come_back_to(far_away: FarAway) -> None:
     client = far_away(0.3).client
     client.page.mouse.move(*client.place(400, 300))
