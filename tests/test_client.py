@@ -579,6 +579,14 @@ class Walker:
         before = [x for (_, x, _), (later, _, _) in itertools.pairwise(self.seen()) if later < told]
         return max(abs(x - states[0][1]) for x in before)
 
+    def speed(self) -> float:
+        """Return how fast it walked along x at first, in pixels of the world per millisecond."""
+        frames = itertools.pairwise(self.seen())
+        moving = [(time, x) for (time, x, _), (_, later, _) in frames if x != later]
+        start, at = moving[0]
+        end, there = next((time, x) for time, x in moving if time > start + 150)
+        return abs(there - at) / (end - start)
+
     def back(self) -> float:
         """Return how far it was drawn back at its end, against the way it walked."""
         seen = [x * self.inward for _, x, _ in self.seen()]
@@ -612,6 +620,28 @@ def test_your_own_square_answers_before_the_server_can(far_away: FarAway) -> Non
     walker.walk(300)
     assert walker.lead() > 40
     assert walker.back() < 40
+    assert walker.speed() == pytest.approx(10 / TICK, rel=0.15)
+    walker.client.page.keyboard.down("ArrowDown")
+    walker.walk(300)
+    walker.client.page.keyboard.up("ArrowDown")
+    assert walker.speed() == pytest.approx(7 / TICK, rel=0.15)
+
+
+def test_turns_on_the_way_teach_nothing(far_away: FarAway) -> None:
+    walker = far_away(0.3)
+    page = walker.client.page
+    walker.walk(300)
+    page.keyboard.down(walker.key)
+    page.wait_for_timeout(800)  # until it is seen to walk
+    for _ in range(6):
+        page.keyboard.press("ArrowDown")
+        page.wait_for_timeout(50)
+    page.keyboard.up(walker.key)
+    walker.rest()
+    walker.learn()
+    walker.turn()
+    walker.walk(300)
+    assert walker.lead() > 40
 
 
 def test_your_own_square_ends_where_the_server_has_it(far_away: FarAway) -> None:
