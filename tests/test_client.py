@@ -621,6 +621,7 @@ def test_your_own_square_answers_before_the_server_can(far_away: FarAway) -> Non
     assert walker.lead() > 40
     assert walker.back() < 40
     assert walker.speed() == pytest.approx(10 / TICK, rel=0.15)
+    walker.turn()
     walker.client.page.keyboard.down("ArrowDown")
     walker.walk(300)
     walker.client.page.keyboard.up("ArrowDown")
