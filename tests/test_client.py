@@ -546,7 +546,8 @@ class Walker:
 
     def rest(self) -> None:
         """Wait until nothing is under way. Then it is drawn where the server has it."""
-        self.client.page.wait_for_timeout(2000 * self.delay + 200)
+        # For so long that the page is sure of it, and measures the next walk.
+        self.client.page.wait_for_timeout(2000 * self.delay + 600)
 
         def at_rest() -> bool:
             position = self.client.position()
@@ -631,7 +632,11 @@ def test_your_own_square_answers_before_the_server_can(far_away: FarAway) -> Non
 def test_turns_on_the_way_teach_nothing(far_away: FarAway) -> None:
     walker = far_away(0.3)
     page = walker.client.page
-    walker.walk(300)
+    walker.walk(1100)
+    # What it learned on the way did not make it jump: by 200 pixels, at once.
+    steps = (abs(b - a) for (_, a, _), (_, b, _) in itertools.pairwise(walker.seen()))
+    assert max(steps) < 100
+    walker.turn()
     page.keyboard.down(walker.key)
     page.wait_for_timeout(800)  # until it is seen to walk
     for _ in range(6):
@@ -686,6 +691,27 @@ def test_one_late_packet_does_not_spoil_the_next_stop(far_away: FarAway) -> None
     walker.turn()
     walker.walk(600)
     assert walker.back() < 60  # had it counted, 165
+
+
+def test_the_time_without_a_server_teaches_nothing(
+    client: Client, server: Server, start_server: StartServer
+) -> None:
+    walker = Walker(client)
+    server.process.send_signal(signal.SIGSTOP)
+    client.page.keyboard.down(walker.key)
+    expect(client.status).to_contain_text("Disconnected", timeout=PATIENCE * 1000)
+    server.process.kill()
+    server.process.wait()
+    client.evaluate("lastState.players = {}")
+    start_server(port=server.port)
+    client.playing()
+    client.page.wait_for_timeout(500)
+    client.page.keyboard.up(walker.key)
+    walker = Walker(client)  # it is another player, at another place
+    walker.rest()
+    walker.learn()
+    walker.walk(300)
+    assert walker.back() < 40  # of the seconds before, it would be 90
 
 
 def test_pushing_a_wall_teaches_nothing(client: Client) -> None:
