@@ -697,6 +697,7 @@ def test_the_time_without_a_server_teaches_nothing(
     client: Client, server: Server, start_server: StartServer
 ) -> None:
     walker = Walker(client)
+    walker.rest()
     server.process.send_signal(signal.SIGSTOP)
     client.page.keyboard.down(walker.key)
     expect(client.status).to_contain_text("Disconnected", timeout=PATIENCE * 1000)
