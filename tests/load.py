@@ -284,6 +284,7 @@ async def measure(
         states = sum(bot.states for bot in bots)
         sent = sum(bot.bytes for bot in bots)
         readers = [bot for bot in bots if not isinstance(bot, Straggler)]
+        stragglers = [bot for bot in bots if isinstance(bot, Straggler)]
         latencies = sorted(itertools.chain.from_iterable(bot.latencies for bot in readers))
         row: Row = {
             "players": players,
@@ -292,6 +293,8 @@ async def measure(
             "MB/s": sent / seconds / 1e6,
             "bots CPU %": 100 * bots_cpu / seconds,
         }
+        if stragglers:
+            row["straggling"] = statistics.mean(bot.states for bot in stragglers) / seconds
         if browser.states:
             row["wire B"] = browser.wire / browser.states
             row["plain B"] = browser.text / browser.states
@@ -319,8 +322,11 @@ def show(row: Row) -> None:
         value = row.get(name)
         text = "-" if value is None else f"{value:.1f}" if isinstance(value, float) else str(value)
         cells.append(text.rjust(width))
-    busy = (row["bots CPU %"] or 0) > 90
-    print(" ".join(cells), "  the bots are at their limit: figures are theirs" if busy else "")
+    if (straggling := row.get("straggling")) is not None:
+        cells.append(f"  {straggling:.1f} states/s for a straggler")
+    if (row["bots CPU %"] or 0) > 90:
+        cells.append("  the bots are at their limit: figures are theirs")
+    print(" ".join(cells))
     sys.stdout.flush()
 
 
