@@ -69,7 +69,7 @@ class Trial:
         self.other: Player = server.join()
         page.add_init_script(path=PROBE)
         page.goto(f"{(ROOT / 'client.html').as_uri()}?server={self.relay.url}")
-        page.wait_for_function("messages.length > 5")
+        page.wait_for_function("() => messages.length > 5")
         welcome = page.evaluate("messages[0][1]")
         players = page.evaluate("messages.at(-1)[1].players")
         self.color = players[str(welcome["id"])][2]

@@ -46,7 +46,9 @@ class Relay:
     async def run(self) -> None:
         """Let in whoever comes, until it is stopped."""
         accepting = asyncio.create_task(self.accept())
-        await asyncio.to_thread(self.stopping.wait)
+        # Not in a thread that waits for it: that would hold up the end of a program that fails.
+        while not self.stopping.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
         accepting.cancel()
 
     async def accept(self) -> None:
