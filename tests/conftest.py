@@ -72,13 +72,15 @@ def move(dx: int, dy: int) -> str:
 # Outlives a worker that is killed, and ends whatever that one has started and not ended.
 REAPER = """
 import os, signal, sys
+from contextlib import suppress
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)
 running = set()
 for line in sys.stdin:
     running ^= {int(line)}  # it has started, or has ended
 for each in running:
-    os.killpg(each, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(each, signal.SIGTERM)
+    with suppress(OSError):  # it has ended, and nobody said so
+        os.killpg(each, signal.SIGKILL) if hasattr(os, "killpg") else os.kill(each, signal.SIGTERM)
 """
 
 
