@@ -42,17 +42,22 @@
     return setTimeout(callback, wait === 3000 ? wait : wait * pace);
   };
 
-  let callbacks = []; // of the next frame, while one is waited for
+  let drawn = {}; // in the frame that is under way, and the time of that
+  let due;
+  let callbacks = []; // of the next frame
+  const show = (time) => {
+    if (due) frames.push([due, drawn]);
+    due = time;
+    drawn = {};
+    const shown = callbacks;
+    callbacks = [];
+    for (const each of shown) each(time);
+  };
   window.requestAnimationFrame = (callback) => {
-    if (frameGap === 0) return requestAnimationFrame(callback);
     callbacks.push(callback);
     if (callbacks.length > 1) return;
-    const show = (time) => {
-      const shown = callbacks;
-      callbacks = [];
-      for (const each of shown) each(time);
-    };
-    setTimeout(() => requestAnimationFrame(show), frameGap);
+    if (frameGap === 0) requestAnimationFrame(show);
+    else setTimeout(() => requestAnimationFrame(show), frameGap);
   };
 
   addEventListener("DOMContentLoaded", () => {
@@ -63,19 +68,10 @@
   });
 
   // Squares are what is filled in their colors. Places are in pixels of the world.
-  let drawn = {};
   const { fillRect } = CanvasRenderingContext2D.prototype;
   CanvasRenderingContext2D.prototype.fillRect = function (x, y, width, height) {
     const scale = this.canvas.width / 800;
     drawn[this.fillStyle] = [x / scale, y / scale, performance.now()];
     fillRect.call(this, x, y, width, height);
   };
-  // Asked for before the page asks for its own, so that this comes first in each frame.
-  let due;
-  window.requestAnimationFrame(function look(time) {
-    if (due) frames.push([due, drawn]);
-    due = time;
-    drawn = {};
-    window.requestAnimationFrame(look);
-  });
 }

@@ -616,10 +616,13 @@ def test_your_own_square_answers_before_the_server_can(far_away: FarAway) -> Non
     # The first time nobody knows how far away the server is. From then on, the page does.
     walker.walk(300)
     assert walker.lead() < 10
-    walker.learn()
-    walker.turn()
-    walker.walk(300)
-    assert walker.lead() > 40
+    for _ in range(3):  # on a busy machine, it may be mistaken at first
+        walker.learn()
+        walker.turn()
+        walker.walk(300)
+        assert walker.lead() > 40
+        if walker.back() < 40:
+            break
     assert walker.back() < 40
     assert walker.speed() == pytest.approx(10 / TICK, rel=0.15)
     walker.turn()
