@@ -147,8 +147,9 @@ class Listener:
     async def listen(self) -> None:
         async for message in self.ws:
             self.messages.append(message)
-            if self.straggles and len(self.messages) % 40 == 0:
-                await asyncio.sleep(2)
+            # Long enough to miss states, and so seldom that it gets through all else, pings too.
+            if self.straggles and len(self.messages) % 100 == 0:
+                await asyncio.sleep(1.5)
 
     async def walk(self) -> None:
         while True:
