@@ -265,8 +265,8 @@ def link(host: str, port: int) -> str:
 # --- The page over HTTP, and who may connect. ---
 def answer(allowed: list[str], ws: ServerConnection, request: Request) -> Response | None:
     """Serve the page to a plain GET; return None to let an allowed handshake go on."""
-    if ws.protocol.close_expected():  # Something broken came behind the request: it has hung up,
-        ws.protocol.receive_eof()  # and must not answer any more.
+    if ws.protocol.close_expected():
+        ws.protocol.receive_eof()  # or it would answer, though what came behind made it hang up
         return None
     if "Sec-WebSocket-Key" in request.headers:
         origins = request.headers.get_all("Origin")
@@ -314,7 +314,7 @@ class SharedDeflate(permessage_deflate.PerMessageDeflate):
         self.before = b""  # the last state that the client got, and remembers
 
     def encode(self, frame: Frame) -> Frame:
-        """Leave all other messages plain. Then the client does not remember them instead."""
+        """Leave all other messages plain: the client does not remember those, only states."""
         return frame
 
     def state_frame(self, state: bytes) -> bytes:
@@ -354,7 +354,7 @@ def broadcast_state(connections: Iterable[ServerConnection], state: str) -> None
 # --- What only hardens. You may skip it at first. ---
 READ_RATE = 4000  # bytes per second that a player may send; the fastest fingers make 1000
 READ_AHEAD = 2000  # bytes that may come at once
-log_once = functools.lru_cache(logging.error)  # the same text once
+log_once = functools.lru_cache(logging.error)  # the same text only once
 
 
 class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
