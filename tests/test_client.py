@@ -219,7 +219,7 @@ class SharedGame:
 @pytest.fixture(scope="session")
 def usual_context(browser: Browser) -> BrowserContext:
     """Where pages of the usual size are opened. They store nothing, so it may be one for all."""
-    return browser.new_context(viewport={"width": 900, "height": 720})
+    return browser.new_context(viewport={"width": 640, "height": 520})
 
 
 @pytest.fixture(scope="module")
@@ -443,6 +443,25 @@ def test_screen_readers_hear_who_you_are_trouble_and_its_end_and_no_more(
     assert [text for _, text in client.evaluate("said")] == [stopped, "You are player 1"]
 
 
+def test_states_that_change_no_text_cost_no_layout(shared: Client) -> None:
+    shared.evaluate(
+        """() => {
+            window.changes = 0;
+            new MutationObserver((all) => { changes += all.length; }).observe(
+                document.body, { childList: true, characterData: true, subtree: true }
+            );
+        }"""
+    )
+    other = shared.server.join()
+    expect(shared.status).to_contain_text("2 online")
+    shared.wait(lambda: shared.evaluate("changes") > 0)
+    shared.evaluate("changes = 0")
+    other.move(other.inward(), 0)
+    enough = shared.evaluate("states") + 10
+    shared.wait(lambda: shared.evaluate("states") > enough)
+    assert shared.evaluate("changes") == 0
+
+
 # --- Motion ---
 
 
@@ -554,7 +573,7 @@ class Walker:
             self.client.page.wait_for_timeout(200)
             seen = self.seen()
             return position == self.client.position() and all(
-                place == pytest.approx(position, abs=0.6)  # of whole pixels on the display
+                place == pytest.approx(position, abs=0.7)  # of whole pixels on the display
                 for time, *place in seen
                 if time > seen[-1][0] - 150
             )
@@ -675,7 +694,7 @@ def test_your_own_square_ends_where_the_server_has_it(far_away: FarAway) -> None
         walker.key,
     )
     walker.rest()
-    assert all(-0.6 <= x <= 770.6 and -0.6 <= y <= 570.6 for _, x, y in walker.seen())
+    assert all(-0.7 <= x <= 770.7 and -0.7 <= y <= 570.7 for _, x, y in walker.seen())
 
 
 def test_one_late_packet_does_not_spoil_the_next_stop(far_away: FarAway) -> None:
