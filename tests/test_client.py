@@ -17,6 +17,7 @@ StartServer = Callable[..., Server]
 PAGE = (ROOT / "client.html").as_uri()
 TICK = 1000 / 30  # milliseconds
 WAITS = (0, 500, 1000, 2000, 4000, 5000)  # milliseconds at most between two tries to connect
+FRAME_GAP = 100  # milliseconds between two frames where one need not look even: they cost the most
 SILENCE = 3000  # milliseconds without a message that end a connection
 
 
@@ -30,12 +31,24 @@ class Client:
         self.errors: list[str] = []
         self.requests: list[str] = []
         self.status = page.locator("#status")
-        page.expose_function("report", self.note_sent)
-        page.add_init_script(path=PROBE)
-        page.add_init_script("window.frameGap = 50")  # to draw in software costs the most of all
+        clients[page] = self
         page.on("pageerror", self.note_error)
         page.on("request", self.note_request)
         page.goto(f"{PAGE}?server={server.url}" if query is None else PAGE + query)
+
+    def let_go(self) -> None:
+        """Release whatever a test has held."""
+        self.page.mouse.up()
+        for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "KeyA", "Meta"):
+            self.page.keyboard.up(key)
+
+    def leave(self) -> None:
+        """End the game, so that the page may be another client's."""
+        self.let_go()
+        self.page.remove_listener("pageerror", self.note_error)
+        self.page.remove_listener("request", self.note_request)
+        # Then it neither draws any more nor connects again.
+        self.evaluate("window.frameGap = 1e6; window.WebSocket = null; sockets.at(-1)?.close()")
 
     def note_request(self, request: Request) -> None:
         self.requests.append(request.url)
@@ -164,11 +177,42 @@ class Client:
         return self.page.evaluate(script, argument)
 
 
+clients: dict[Page, Client] = {}  # the last one that each page was opened for
+
+
+def new_context(browser: Browser, **device: Any) -> BrowserContext:
+    """Return where pages can be opened whose clients know what they send."""
+    context = browser.new_context(**device)
+    context.expose_binding("report", lambda source, text: clients[source["page"]].note_sent(text))
+    context.add_init_script(path=PROBE)
+    context.add_init_script(f"window.frameGap = {FRAME_GAP}")
+    return context
+
+
+class UsualPages:
+    """Pages of the usual size, to be used again and again: to open one takes long."""
+
+    def __init__(self, browser: Browser) -> None:
+        self.context = new_context(browser, viewport={"width": 640, "height": 520})
+        self.free: list[Page] = []
+
+    def open(self, server: Server, query: str | None = None) -> Client:
+        return Client(self.free.pop() if self.free else self.context.new_page(), server, query)
+
+    def close(self, client: Client) -> None:
+        try:
+            client.leave()
+        except BaseException:
+            client.page.close()
+            raise
+        self.free.append(client.page)
+
+
 class SharedGame:
     """A page alone in a game, on which one test plays after the other: to open one takes long."""
 
-    def __init__(self, context: BrowserContext, folder: Path) -> None:
-        self.context = context
+    def __init__(self, pages: UsualPages, folder: Path) -> None:
+        self.pages = pages
         self.folder = folder
         self.runs = itertools.count()
         self.server: Server | None = None
@@ -178,7 +222,7 @@ class SharedGame:
         """Return the page, alone in the game and at rest."""
         if not self.client:
             self.server = Server(self.folder / f"server{next(self.runs)}.log")
-            self.client = Client(self.context.new_page(), self.server).playing()
+            self.client = self.pages.open(self.server).playing()
             self.client.wait(self.client.state)
         self.client.forget()
         self.client.sent.clear()
@@ -194,11 +238,9 @@ class SharedGame:
             for player in client.server.players:
                 player.connection.close()
             client.server.players.clear()
-            client.page.mouse.up()
-            for key in ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "KeyA", "Meta"):
-                client.page.keyboard.up(key)
+            client.let_go()
             client.evaluate(
-                "window.gap = 0; window.frameGap = 50; dispatchEvent(new Event('blur'))"
+                f"window.gap = 0; window.frameGap = {FRAME_GAP}; dispatchEvent(new Event('blur'))"
             )
             if client.sent:
                 client.page.wait_for_timeout(200)  # until it stands still
@@ -210,23 +252,23 @@ class SharedGame:
 
     def end(self) -> None:
         if self.client:
-            self.client.page.close()
+            self.pages.close(self.client)
         if self.server:
             self.server.stop()
         self.client = self.server = None
 
 
 @pytest.fixture(scope="session")
-def usual_context(browser: Browser) -> BrowserContext:
-    """Where pages of the usual size are opened. They store nothing, so it may be one for all."""
-    return browser.new_context(viewport={"width": 640, "height": 520})
+def usual_pages(browser: Browser) -> UsualPages:
+    """The pages of the usual size, of all tests."""
+    return UsualPages(browser)
 
 
 @pytest.fixture(scope="module")
 def shared_game(
-    usual_context: BrowserContext, tmp_path_factory: pytest.TempPathFactory
+    usual_pages: UsualPages, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SharedGame]:
-    game = SharedGame(usual_context, tmp_path_factory.mktemp("shared"))
+    game = SharedGame(usual_pages, tmp_path_factory.mktemp("shared"))
     yield game
     game.end()
 
@@ -240,26 +282,26 @@ def shared(shared_game: SharedGame) -> Iterator[Client]:
 
 @pytest.fixture
 def open_page(
-    browser: Browser, usual_context: BrowserContext, shared_game: SharedGame, server: Server
+    browser: Browser, usual_pages: UsualPages, shared_game: SharedGame, server: Server
 ) -> Iterator[Callable[..., Client]]:
     """Open the page from its file, and see to it that no script of its ever fails."""
     shared_game.end()  # it would go on drawing
-    clients: list[Client] = []
-    contexts: list[BrowserContext] = []
+    usual: list[Client] = []
+    others: list[Client] = []
 
     def open_page(query: str | None = None, to: Server = server, device: Any = None) -> Client:
         if device:
-            contexts.append(browser.new_context(**device))
-        context = contexts[-1] if device else usual_context
-        clients.append(Client(context.new_page(), to, query))
-        return clients[-1]
+            others.append(Client(new_context(browser, **device).new_page(), to, query))
+            return others[-1]
+        usual.append(usual_pages.open(to, query))
+        return usual[-1]
 
     yield open_page
-    errors = [client.errors for client in clients]
-    for client in clients:
-        client.page.close()
-    for context in contexts:
-        context.close()
+    errors = [client.errors for client in usual + others]
+    for client in usual:
+        usual_pages.close(client)
+    for client in others:
+        client.page.context.close()
     assert not any(errors), errors
 
 

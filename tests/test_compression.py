@@ -17,7 +17,7 @@ from typing import Any
 import load
 from conftest import PATIENCE, ROOT, Server, end_process, handshake, move, start_process
 from playwright.sync_api import Browser
-from test_client import Client
+from test_client import Client, new_context
 from test_proxy import Proxy, proxy  # noqa: F401, the fixture
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory as Deflate
@@ -268,7 +268,7 @@ def test_everybody_sees_the_same_through_nginx_with_tls(
 
 
 def test_a_real_browser_sees_what_everybody_sees(server: Server, browser: Browser) -> None:
-    page = browser.new_page()
+    page = new_context(browser).new_page()
     with crowd(server, 299):
         client = Client(page, server).playing()
         client.wait(lambda: len(client.state()) == 300)
@@ -281,7 +281,7 @@ def test_a_real_browser_sees_what_everybody_sees(server: Server, browser: Browse
     client.wait(lambda: [client.state()] == witness.states(1.2)[-1:])  # one a second at least
     assert "permessage-deflate" in client.evaluate("sockets[0].extensions")
     assert client.errors == []
-    page.close()
+    page.context.close()
 
 
 def test_a_state_is_small_on_the_wire(server: Server) -> None:
