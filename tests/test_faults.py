@@ -73,7 +73,7 @@ def test_players_that_never_read_cost_the_others_nothing_and_are_gone_soon(serve
         # A state left out would show as a step of 20.
         assert {abs(b - a) for a, b in pairwise(columns)} <= {0, 10}
         bursts = [b - a < 0.002 for (a, _), (b, _) in pairwise(states)]
-        assert sum(bursts) < len(bursts) / 4
+        assert sum(bursts) < 0.45 * len(bursts)  # in pairs, it would be half
         if Path("/proc/net/tcp").exists():
             assert waiting_bytes(server.port) < 30_000
         players[0].wait_for(lambda state: len(state) == 20)
