@@ -202,10 +202,10 @@ class UsualPages:
     def close(self, client: Client) -> None:
         try:
             client.leave()
-        except BaseException:
+        except Error:  # it does not answer, so nobody gets it again
             client.page.close()
-            raise
-        self.free.append(client.page)
+        else:
+            self.free.append(client.page)
 
 
 class SharedGame:
