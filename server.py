@@ -12,13 +12,13 @@ import argparse
 import asyncio
 import colorsys
 import functools
-import itertools
 import json
 import logging
 import queue
 import random
 import signal
 import socket
+import time
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
@@ -83,7 +83,7 @@ class World:
         """Add a player at a random place. Return its ID, which is never used again."""
         x, y = random.randint(0, WIDTH - SIZE), random.randint(0, HEIGHT - SIZE)
         taken = {player.color_number for player in self.players.values()}
-        color_number = next(number for number in itertools.count() if number not in taken)
+        color_number = min(set(range(len(taken) + 1)) - taken)  # the lowest that is free
         self.last_id += 1
         self.players[self.last_id] = Player(x, y, color_number, color(color_number))
         return self.last_id
@@ -143,6 +143,7 @@ class Game:
         self.max_players = max_players
         self.world = World()
         self.connections: dict[int, ServerConnection] = {}
+        self.running = True
 
     def log(self, ws: ServerConnection, event: str) -> None:
         logging.info("%s: %s, %d online", ws.remote_address[0], event, len(self.connections))
@@ -188,32 +189,37 @@ class Game:
                     'or {"type":"ping"}'
                 )
 
-    async def tick_forever(self) -> None:
+    async def tick_until_stopped(self) -> None:
         """Move the world at an even pace, and send its state whenever it has changed."""
-        now = asyncio.get_running_loop().time
-        next_tick = last_sent_at = now()
+        next_tick = last_sent_at = time.monotonic()
         last_state = ""
-        while True:
+        while self.running:
             self.world.step()
             state = state_message(self.world)
-            if state != last_state or now() - last_sent_at >= HEARTBEAT:
+            now = time.monotonic()
+            if state != last_state or now - last_sent_at >= HEARTBEAT:
                 broadcast_state(self.connections.values(), state)
-                last_state, last_sent_at = state, now()
+                last_state, last_sent_at = state, now
             # After a stall, the clock catches up by one tick at most.
-            next_tick = max(next_tick + 1 / TICK_RATE, now())
-            await asyncio.sleep(next_tick - now())
+            next_tick = max(next_tick + 1 / TICK_RATE, now)
+            await asyncio.sleep(next_tick - time.monotonic())
+
+    def stop(self, *_: object) -> None:
+        """End the game with the next tick. Can be used as a signal handler."""
+        self.running = False
 
 
 async def main(options: argparse.Namespace) -> None:
-    """Run the game until it is canceled, which Ctrl+C and SIGTERM do."""
-    cancel_on_signals()
+    """Run the game until Ctrl+C or SIGTERM. Raise SystemExit if it can't listen."""
     game = Game(options.max_players)
+    for number in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler()
+        signal.signal(number, game.stop)
     try:
         server = await serve(
             game.handler,
             options.host,
             options.port,
-            origins=options.origin,
+            origins=[origin.removesuffix("/") for origin in options.origin] or None,
             process_request=serve_page,
             process_response=log_refused_origin,
             extensions=[SharedDeflateFactory(client_no_context_takeover=True)],
@@ -233,26 +239,12 @@ async def main(options: argparse.Namespace) -> None:
         # Keeps stale states out of the kernel's send buffers. Connections inherit the option.
         for listener in server.sockets:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 4096)  # bytes
-    async with server:  # says goodbye to everyone at the end
+    async with server:  # at the end, it says goodbye to everyone
         port = server.sockets[0].getsockname()[1]
         logging.info("listening: open %s", links(options.host, port))
-        await game.tick_forever()
-
-
-def cancel_on_signals() -> None:
-    """Let Ctrl+C and SIGTERM cancel the current task. Windows has no loop.add_signal_handler."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task
-
-    def cancel(*_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl+C must not cut the goodbye short
-        # asyncio may still try to accept connections on the socket that we close.
-        loop.set_exception_handler(lambda *_: None)
-        loop.call_soon_threadsafe(task.cancel)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, cancel)
+        await game.tick_until_stopped()
+        # Without free files, asyncio tries to accept connections later, and complains if it can't.
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
 
 
 # --- The page: without this part, friends would need a copy of client.html ---
@@ -266,12 +258,9 @@ def serve_page(ws: ServerConnection, request: Request) -> Response | None:
         return None
     if request.method not in ("GET", "HEAD") or request.path.partition("?")[0] != "/":
         return ws.respond(404, "Not found. The game is at /.\n")
-    page = Path(__file__).with_name("client.html").read_bytes()  # each time: edits show on reload
-    headers = Headers(
-        {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(page))}
-    )
-    headers["Cache-Control"] = "no-store"
-    headers["Connection"] = "close"
+    page = Path(__file__).with_name("client.html").read_bytes()  # each time, so that edits show
+    headers = Headers({"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store"})
+    headers["Content-Length"] = str(len(page))
     return Response(200, "OK", headers, page if request.method == "GET" else b"")
 
 
@@ -372,8 +361,8 @@ class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
     def buffer_updated(self, size: int) -> None:
         self.data_received(bytes(self.buffer[:size]))
         now = self.loop.time()
-        self.tokens += (now - self.last_read_at) * READ_RATE
-        self.tokens = min(self.tokens, READ_BURST) - size
+        earned = (now - self.last_read_at) * READ_RATE
+        self.tokens = min(self.tokens + earned, READ_BURST) - size
         self.last_read_at = now
         if self.tokens < 0:
             self.transport.pause_reading()
@@ -381,23 +370,21 @@ class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
 
 
 # --- Logging: without this part, a log that nobody reads would stop the game ---
-class SkipRepeats(logging.Filter):
-    """Drops a line that equals the one before: asyncio repeats itself when it is out of files."""
-
-    last = ""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        last, self.last = self.last, record.getMessage()
-        return last != self.last
-
-
 def log_in_background() -> QueueListener:
-    """Log through a thread that writes what the game puts into a queue; return that thread."""
+    """Put log lines into a queue, and return the thread that writes them to standard error."""
+    last_message = ""
+
+    def is_new(record: logging.LogRecord) -> bool:
+        nonlocal last_message
+        previous, last_message = last_message, record.getMessage()
+        return last_message != previous
+
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     handler = QueueHandler(records)
-    handler.addFilter(SkipRepeats())
+    handler.addFilter(is_new)  # without free files, asyncio logs the same again and again
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
-    logging.getLogger("websockets").setLevel(logging.WARNING)
+    for library in ("asyncio", "websockets"):
+        logging.getLogger(library).setLevel(logging.ERROR)  # or they would log each connection
     listener = QueueListener(records, logging.StreamHandler())
     listener.start()
     return listener
@@ -411,15 +398,11 @@ if __name__ == "__main__":
     add("--port", default=8765, type=int, help="0 takes any free port (%(default)s)")
     add("--max-players", default=1000, type=int, help="limit of players online (%(default)s)")
     add(
-        "--origin",
-        action="append",
-        type=lambda url: url.removesuffix("/"),
-        help="let in only pages from this site, like https://game.example.org; may be repeated",
+        "--origin", action="append", default=[], help="let in pages from this site only; repeatable"
     )
     options = parser.parse_args()
     listener = log_in_background()
     try:
-        with suppress(asyncio.CancelledError):
-            asyncio.run(main(options))
+        asyncio.run(main(options))
     finally:
         listener.stop()  # writes what is still in the queue
