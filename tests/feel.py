@@ -71,7 +71,7 @@ class Trial:
         page.goto(f"{(ROOT / 'client.html').as_uri()}?server={self.relay.url}")
         page.wait_for_function("() => messages.length > 5")
         welcome = page.evaluate("messages[0][1]")
-        players = page.evaluate("messages.at(-1)[1].players")
+        players = page.evaluate("lastState.players")
         self.color = players[str(welcome["id"])][2]
         self.other_color = players[self.other.id][2]
         page.evaluate("(gap) => { window.gap = gap; }", gap)
