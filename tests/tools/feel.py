@@ -91,7 +91,7 @@ class Trial:
         self.color = self.game_page.color
         self.other_color = self.game_page.state()[self.other.id][2]
         self.page.wait_for_timeout(self.settle)
-        self.frames()
+        self.page.evaluate("frames.splice(0, frames.length - 1), 0")  # some are empty
 
     def frames(self) -> list[Frame]:
         """Return the frames since the last one that was returned, beginning with that one."""
