@@ -204,16 +204,17 @@ class Game:
             next_tick = max(next_tick + 1 / TICK_RATE, now)
             await asyncio.sleep(next_tick - time.monotonic())
 
-    def stop(self, *_: object) -> None:
-        """End the game with the next tick. Can be used as a signal handler."""
-        self.running = False
-
 
 async def main(options: argparse.Namespace) -> None:
     """Run the game until Ctrl+C or SIGTERM. Raise SystemExit if it can't listen."""
     game = Game(options.max_players)
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # or a second Ctrl+C could cut the goodbye short
+        game.running = False
+
     for number in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler()
-        signal.signal(number, game.stop)
+        signal.signal(number, stop)
     try:
         server = await serve(
             game.handler,
