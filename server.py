@@ -304,6 +304,13 @@ class SharedDeflate(deflate.PerMessageDeflate):
         """Send everything but states uncompressed, so that only states enter the window."""
         return frame
 
+    def state_frame(self, state: bytes) -> bytes:
+        """Return the frame that shows this client a new state."""
+        # An older state would need a compression of its own, so it counts as none.
+        known = self.last_state if self.last_state in recent_states else b""
+        self.last_state = state
+        return compressed_frame(state, known)
+
 
 class SharedDeflateFactory(deflate.ServerPerMessageDeflateFactory):
     """Negotiates as the library does, but declines what can't be shared by everyone."""
@@ -332,11 +339,8 @@ def broadcast_state(connections: Iterable[ServerConnection], message: str) -> No
         if ws.state is not State.OPEN or ws.transport.get_write_buffer_size():
             continue
         match ws.protocol.extensions:
-            case [SharedDeflate() as client]:
-                # Each older state would need a compression of its own, so those get none.
-                known = client.last_state if client.last_state in recent_states else b""
-                client.last_state = state
-                ws.transport.write(compressed_frame(state, known))
+            case [SharedDeflate() as compression]:
+                ws.transport.write(compression.state_frame(state))
             case _:
                 ws.transport.write(plain_frame)
 

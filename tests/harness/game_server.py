@@ -122,6 +122,11 @@ class Server:
         """Return how much memory the server takes, in megabytes."""
         return float(psutil.Process(self.process.pid).memory_info().rss / 1e6)
 
+    def cpu_time(self) -> float:
+        """Return the seconds of processor time that the server has used."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
     def open_files(self) -> int:
         return int(psutil.Process(self.process.pid).num_fds())
 

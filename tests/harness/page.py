@@ -118,7 +118,7 @@ class GamePage:
 
     @property
     def color(self) -> str:
-        return self.state()[self.id][2]
+        return str(self.state()[self.id][2])
 
     def arrival_of(self, player_id: str, x: int, since: float = 0) -> float:
         """Return when the first state arrived that has a player at this x."""

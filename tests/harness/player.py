@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from tests.harness.waiting import PATIENCE
 
-State = dict[str, tuple[int, int, str]]  # player ID to x, y and color
+State = dict[str, list[Any]]  # player ID to [x, y, color]
 
 
 def move(dx: int, dy: int) -> str:

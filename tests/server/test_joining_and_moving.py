@@ -97,7 +97,7 @@ def test_every_tap_moves_one_step(game: Server) -> None:
         for _ in range(taps):
             player.tap(1, 0)
         x += 10 * taps
-        player.wait_for(lambda state, x=x: state[player.id][0] == x)
+        player.wait_for(lambda state: state[player.id][0] == x)  # noqa: B023
         assert all(state[player.id][:2] == [x, y] for state in player.states(1.2))
 
 
@@ -118,7 +118,7 @@ def test_nobody_leaves_the_world(game: Server) -> None:
     player = game.join()
     for dx, dy, corner in ((-1, -1, [0, 0]), (1, 1, [770, 570])):
         player.move(dx, dy)
-        player.wait_for(lambda state, corner=corner: state[player.id][:2] == corner)
+        player.wait_for(lambda state: state[player.id][:2] == corner)  # noqa: B023
         assert all(state[player.id][:2] == corner for state in player.states(0.3))
 
 

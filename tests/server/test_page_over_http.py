@@ -86,9 +86,9 @@ def test_with_the_option_only_pages_from_there_may_connect(start_server: StartSe
     server = start_server("--origin", "https://game.example/", "--origin", "http://localhost:8000")
     for origin in ("https://game.example", "http://localhost:8000"):
         assert server.join(origin=origin).state()
-    for origin in (None, "null", "https://elsewhere.example", "https://game.example.evil.example"):
+    for refused in (None, "null", "https://elsewhere.example", "https://game.example.evil.example"):
         with pytest.raises(InvalidStatus) as refusal:
-            server.join(origin=origin)
+            server.join(origin=refused)
         assert refusal.value.response.status_code == 403
     wait_until(lambda: server.log().count("refused, its origin is") == 4)
     assert "https://elsewhere.example" in server.log()
@@ -115,7 +115,8 @@ def need_ipv6() -> None:
 def test_the_printed_link_can_be_opened(start_server: StartServer, host: str) -> None:
     if ":" in host:
         need_ipv6()
-    server = start_server("--host", host)
+    # With port 0, IPv4 and IPv6 would get ports of their own.
+    server = start_server("--host", host, port=8767)
     links = re.findall(r"http://\S+/", server.log())
     assert links
     for link in links:
@@ -189,7 +190,7 @@ def test_without_an_address_for_friends_the_log_says_so_in_words(
 ) -> None:
     ip("-n", two_hosts[0], "link", "delete", "veth0")
     # A namespace of its own for the host's name as well, so that it has no address either.
-    prefix = ("unshare", "--uts", "ip", "netns", "exec", two_hosts[0])
-    prefix += ("sh", "-c", 'hostname nowhere.invalid; exec "$@"', "sh")
-    server = start_server("--host", "0.0.0.0", prefix=prefix)
+    unshare = ("unshare", "--uts", "ip", "netns", "exec", two_hosts[0])
+    rename = ("sh", "-c", 'hostname nowhere.invalid; exec "$@"', "sh")
+    server = start_server("--host", "0.0.0.0", prefix=(*unshare, *rename))
     assert re.search(r"open http://<this machine's address>:\d+/", server.log())
