@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
-from websockets import ConnectionClosed, Frame, InvalidHandshake, InvalidStatus, Opcode
+from websockets import ConnectionClosed, Frame, InvalidStatus, Opcode, WebSocketException
 
 from tests.harness.attack import attack
 from tests.harness.game_server import Server
@@ -190,7 +190,7 @@ def test_ipv6(nginx: Nginx, start_world: StartWorld) -> None:
 
 
 def join_if_possible(nginx: Nginx) -> Player | None:
-    with suppress(OSError, InvalidHandshake):
+    with suppress(OSError, WebSocketException):
         return nginx.join(open_timeout=3)
     return None
 
