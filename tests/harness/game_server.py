@@ -90,7 +90,11 @@ class Server:
         command = [*prefix, sys.executable, str(program), "--port", str(port), *arguments]
         with self.log_file.open("ab") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr, **options)
-        wait_until(lambda: "listening" in self.log() or self.process.poll() is not None)
+        try:
+            wait_until(lambda: "listening" in self.log() or self.process.poll() is not None)
+        except BaseException:  # such as KeyboardInterrupt
+            self.stop()
+            raise
         link = re.search(r"listening: open http://\S*:(\d+)/", self.log())
         self.port = int(link[1]) if link else port
         self.url = f"ws://127.0.0.1:{self.port}"
