@@ -1,0 +1,226 @@
+"""What the page shows: the field, the squares, the hint and the status line."""
+
+import base64
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.harness.game_server import Server
+from tests.harness.page import GamePage, OpenPage
+
+WHITE = "#ffffff"
+
+
+def center(page: GamePage, selector: str) -> tuple[float, float]:
+    """Return the middle of an element, as a place of the world."""
+    x, y = page.evaluate(
+        """(selector) => {
+            const field = document.querySelector("canvas").getBoundingClientRect();
+            const box = document.querySelector(selector).getBoundingClientRect();
+            const x = (box.left + box.right) / 2 - field.left;
+            const y = (box.top + box.bottom) / 2 - field.top;
+            return [(x * 800) / field.width, (y * 800) / field.width];
+        }""",
+        selector,
+    )
+    return x, y
+
+
+def has_white_sides(page: GamePage, x: float, y: float) -> list[bool]:
+    """Return for each side of a square whether there is a white line at it."""
+    sides = ((-1, 0), (1, 0), (0, -1), (0, 1))
+    reach = [d / 2 for d in range(22, 44)]  # from the middle of the square
+    return [
+        WHITE in page.pixels(*((x + 15 + d * right, y + 15 + d * down) for d in reach))
+        for right, down in sides
+    ]
+
+
+def drag_over_status(page: GamePage) -> str:
+    """Drag the mouse over the first line of the status, and return the text that it selects."""
+    box = page.status.bounding_box()
+    assert box
+    y = box["y"] + min(26, box["height"] / 2)
+    page.page.mouse.move(box["x"] + 30, y)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + box["width"] - 30, y, steps=4)
+    page.page.mouse.up()
+    return str(page.evaluate("getSelection().toString()"))
+
+
+# --- The squares ---
+
+
+def test_each_player_is_a_square_of_its_color_with_its_id(page_in_game: GamePage) -> None:
+    page = page_in_game
+    other = page.server.join()
+    page.wait(lambda: other.id in page.state())
+    page.wait_for_frames()
+    for x, y, color in page.state().values():
+        corners = [(x + right, y + down) for right in (1.5, 28) for down in (1.5, 28)]
+        assert set(page.pixels(*corners, (x + 15, y + 4))) == {color}
+        row = page.pixels(*((x + 4 + step / 2, y + 15) for step in range(44)))
+        assert len(set(row)) > 1  # something is written there
+        outside = [(x - 1.5, y + 15), (x + 31.5, y + 15), (x + 15, y - 1.5), (x + 15, y + 31.5)]
+        assert color not in page.pixels(*outside)
+
+
+def test_a_player_who_left_is_not_drawn(page_in_game: GamePage) -> None:
+    page = page_in_game
+    other = page.server.join()
+    page.wait(lambda: other.id in page.state())
+    page.wait_for_frames()
+    x, y, color = page.state()[other.id]
+    assert page.pixels((x + 15, y + 4)) == [color]
+    page.server.disconnect_players()
+    page.wait(lambda: other.id not in page.state())
+    page.wait_for_frames()
+    assert page.pixels((x + 15, y + 4)) != [color]
+
+
+def test_only_your_own_square_has_a_white_outline(page_in_game: GamePage) -> None:
+    page = page_in_game
+    other = page.server.join()
+    page.wait(lambda: other.id in page.state())
+    page.wait_for_frames()
+    assert all(has_white_sides(page, *page.position()))
+    x, y, _ = page.state()[other.id]
+    assert not any(has_white_sides(page, x, y))
+
+
+def test_your_own_square_is_on_top_and_its_outline_is_whole_in_a_corner(
+    page_in_game: GamePage,
+) -> None:
+    page = page_in_game
+    other = page.server.join()
+    for dx, dy, x, y in ((-1, -1, 0, 0), (1, 1, 770, 570)):
+        keys = ("ArrowLeft" if dx < 0 else "ArrowRight", "ArrowUp" if dy < 0 else "ArrowDown")
+        other.move(dx, dy)
+        for key in keys:
+            page.keyboard.down(key)
+        corner = {(x, y)}
+        page.wait(lambda: {(x, y) for x, y, _ in page.state().values()} == corner)  # noqa: B023
+        for key in keys:
+            page.keyboard.up(key)
+        page.wait_for_frames(5)
+        assert page.pixels((x + 15, y + 6)) == [page.color]
+        assert all(has_white_sides(page, x, y))
+
+
+# --- The canvas ---
+
+
+@pytest.mark.parametrize("density", [1, 2, 2.5])
+def test_the_canvas_fits_the_window_keeps_its_shape_and_is_sharp(
+    open_page: OpenPage, density: float
+) -> None:
+    page = open_page(device_scale_factor=density).playing()
+    page.evaluate("window.frameGap = 0")
+    measure = """() => {
+        const canvas = document.querySelector("canvas");
+        const { left, top, right, bottom } = canvas.getBoundingClientRect();
+        return [left, top, right, bottom, canvas.width, canvas.height];
+    }"""
+    for width, height in ((900, 720), (390, 844), (844, 390), (320, 320)):
+        page.page.set_viewport_size({"width": width, "height": height})
+        page.wait(lambda: page.evaluate("innerWidth") == width)  # noqa: B023
+        page.wait_for_frames()
+        measures = page.evaluate(measure)
+        page.wait_for_frames(10)
+        assert page.evaluate(measure) == measures
+        left, top, right, bottom, pixels_across, pixels_down = measures
+        assert left >= 0
+        assert top >= 0
+        assert right <= width
+        assert bottom <= height
+        assert (right - left) / (bottom - top) == pytest.approx(4 / 3, rel=0.01)
+        assert right - left > 0.9 * min(width - 40, (height - 70) * 4 / 3)
+        assert pixels_across == pytest.approx((right - left) * density, abs=0.99)
+        assert pixels_down == pytest.approx((bottom - top) * density, abs=0.99)
+        status = page.status.bounding_box()
+        assert status
+        assert status["y"] >= bottom
+        assert status["y"] + status["height"] <= height
+
+
+def test_forced_colors_keep_the_outline_visible(open_page: OpenPage) -> None:
+    page = open_page(forced_colors="active", color_scheme="light").playing()
+    page.wait_for_frames()
+    x, y = page.on_page(400, 285)
+    picture = base64.b64encode(page.page.screenshot()).decode()
+    lightness = page.evaluate(
+        """async ([picture, x, y]) => {
+            const image = new Image();
+            image.src = `data:image/png;base64,${picture}`;
+            await image.decode();
+            const screen = document.createElement("canvas");
+            [screen.width, screen.height] = [image.width, image.height];
+            const context = screen.getContext("2d");
+            context.drawImage(image, 0, 0);
+            const { data } = context.getImageData(Math.floor(x), 0, 1, Math.floor(y));
+            return Array.from({ length: Math.floor(y) }, (_, row) => data[4 * row]);
+        }""",
+        [picture, x, y],
+    )
+    assert max(lightness[-10:]) > 240  # the outline, above the square
+    assert max(lightness[-40:-10]) < 60  # the field, above the outline
+
+
+# --- The hint and the status line ---
+
+
+def test_a_hint_explains_keys_and_pointer_until_the_first_move(page_in_game: GamePage) -> None:
+    hint = page_in_game.page.get_by_text("arrow keys")
+    expect(hint).to_be_visible()
+    expect(hint).to_contain_text("press and hold")
+    page_in_game.keyboard.press("ArrowUp")
+    expect(hint).to_be_hidden()
+
+
+def test_the_hint_does_not_cover_your_square(page_in_game: GamePage) -> None:
+    page = page_in_game
+    for dy, wall in ((-1, 0), (1, 570)):
+        # A key would hide the hint.
+        page.evaluate(f'sockets[0].send(\'{{"type":"move","dx":0,"dy":{dy}}}\')')
+        page.wait(lambda: page.position()[1] == wall)  # noqa: B023
+        assert (center(page, "#hint")[1] > 300) == (wall == 0)
+
+
+def test_bad_news_is_shown_on_the_field_instead_of_the_hint(
+    open_page: OpenPage, server: Server
+) -> None:
+    page = open_page(server=server).playing()
+    assert center(page, "#status")[1] > 600
+    page.evaluate("sockets[0].send('{}')")
+    expect(page.status).to_contain_text("expected")
+    assert center(page, "#status") == pytest.approx((400, 300), abs=15)
+    expect(page.page.locator("#hint")).to_be_hidden()
+    assert "isconnected: e" in drag_over_status(page)  # it can be copied
+
+
+def test_dragging_on_the_page_in_a_game_selects_nothing(page_in_game: GamePage) -> None:
+    assert drag_over_status(page_in_game) == ""
+
+
+def test_the_status_line_says_who_you_are_and_how_many_are_online(page_in_game: GamePage) -> None:
+    page = page_in_game
+    expect(page.status).to_contain_text(f"You are player {page.id} · 1 online · ")
+    page.server.join()
+    expect(page.status).to_contain_text(f"You are player {page.id} · 2 online · ")
+
+
+def test_screen_readers_announce_only_changes(page_in_game: GamePage) -> None:
+    page = page_in_game
+    expect(page.page.get_by_role("status")).to_have_text(f"You are player {page.id}")
+    page.evaluate("said.length = 0")
+    page.server.join().move(1, 0)
+    expect(page.status).to_contain_text("2 online")
+    page.wait_for_states(10)
+    page.server.disconnect_players()
+    expect(page.status).to_contain_text("1 online")
+    assert page.evaluate("said") == []
+    page.evaluate("sockets[0].close()")
+    page.wait(lambda: page.evaluate("said.length") >= 2)
+    page.playing()
+    said = [text for _, text in page.evaluate("said")]
+    assert said == ["Disconnected: the connection was lost.", f"You are player {page.id}"]
