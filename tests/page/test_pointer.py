@@ -213,7 +213,7 @@ class Fingers:
         self.session = page.page.context.new_cdp_session(page.page)
 
     def touch(self, event: str, **places: tuple[float, float]) -> None:
-        """Send an event with the fingers that are down after it, by name."""
+        """Send an event with the places of fingers, by name. Without any, it ends all touches."""
         points = []
         for name, place in places.items():
             x, y = self.page.on_page(*place)
@@ -268,7 +268,7 @@ def test_a_second_finger_leads_once_the_first_is_lifted(phone: GamePage) -> None
     phone.wait_for_frames()
     assert phone.sent[0] == (-1, 0)
     assert (1, 0) not in phone.sent
-    fingers.touch("touchEnd", b=right)
+    fingers.touch("touchEnd", a=left)
     phone.wait(lambda: phone.sent[-1] == (1, 0))
     fingers.touch("touchEnd")
     phone.wait(lambda: phone.sent[-1] == (0, 0))

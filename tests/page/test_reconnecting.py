@@ -75,8 +75,8 @@ def test_nothing_is_left_of_the_last_game(
     page.wait_for_frames(5)
     # Another player with the same ID doesn't glide here from where the last one was.
     welcome, _ = page.evaluate("messages.findLast(([_, { type }]) => type === 'welcome')")
-    places = {(round(x), round(y)) for time, x, y in page.drawn(page.color) if time > welcome + 50}
-    assert places == {(385, 285)}
+    places = [(x, y) for time, x, y in page.drawn(page.color) if time > welcome]
+    assert all(place == pytest.approx((385, 285), abs=1) for place in places)
     # What an old connection says is ignored.
     page.evaluate(
         """() => {
@@ -282,8 +282,11 @@ def test_a_player_who_was_thrown_out_sees_why_and_stays_out(page_in_game: GamePa
     expect(page.status).to_contain_text("Disconnected: expected")
 
 
-def test_a_server_that_is_not_a_game_is_reported_and_not_tried_again(open_page: OpenPage) -> None:
-    with greeter() as url:
+@pytest.mark.parametrize("greeting", ["hello", "null", '{"hello": "world"}'])
+def test_a_server_that_is_not_a_game_is_reported_and_not_tried_again(
+    open_page: OpenPage, greeting: str
+) -> None:
+    with greeter(greeting) as url:
         page = open_page(f"?server={url}")
         page.evaluate("window.pace = 0.1")
         expect(page.status).to_contain_text(f"{url} is not a game server")
@@ -296,7 +299,7 @@ def test_unknown_messages_are_ignored(page_in_game: GamePage) -> None:
     assert page_in_game.evaluate(
         """() => {
             const before = document.body.outerHTML;
-            for (const type of ["weather", "", null, undefined]) {
+            for (const type of ["weather", ""]) {
                 const message = { type, id: 99, width: 1, height: 1, size: 1, players: {} };
                 const data = JSON.stringify(message);
                 sockets[0].dispatchEvent(new MessageEvent("message", { data }));
