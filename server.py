@@ -4,8 +4,8 @@
     30 times a second     -> World.step moves everyone -> one state message goes to everyone
 
 World holds the rules and knows nothing about the network. Game holds the connections and knows
-nothing about the rules. After main() come four additions that make the game easy to join, fast
-and robust. It would run without them.
+nothing about the rules. The sections after main() aren't about the game itself: they serve the
+page, save processor time, hold off floods, and keep the log from blocking the game.
 """
 
 import argparse
@@ -39,7 +39,7 @@ STEP = 10  # pixels per tick along one axis
 DIAGONAL_STEP = 7  # pixels per tick along both axes at once, which is about as fast
 TICK_RATE = 30  # ticks per second
 HEARTBEAT = 1  # seconds after which a state is sent even if nothing has changed
-# Chosen to be easy to tell apart, also for people with color blindness.
+# Chosen to be easy to tell apart, including for people with color blindness.
 PALETTE = [
     "#0084ff", "#fdff00", "#e85103", "#f900ab", "#00bb8f", "#e0cbff", "#f49d03", "#9279bb",
     "#a9fff6", "#57ff88", "#ff96bd", "#ed5061", "#eeffcc", "#07b6f5", "#bda457", "#9bc784",
@@ -67,8 +67,8 @@ class Player:
     color_number: int
     color: str
     heading: Heading = (0, 0)
-    # A key may go down and up between two ticks. Each key press is still worth one step, so its
-    # heading waits here for a tick. The limit is one second's worth.
+    # The headings of new key presses, of which each tick uses one. Without this queue, a key tapped
+    # between two ticks would do nothing. It keeps one second's worth at most.
     key_presses: deque[Heading] = field(default_factory=lambda: deque(maxlen=TICK_RATE))
 
 
@@ -89,15 +89,15 @@ class World:
         return self.last_id
 
     def leave(self, player_id: int) -> None:
-        """Remove a player."""
+        """Remove the player with this ID."""
         del self.players[player_id]
 
     def steer(self, player_id: int, heading: Heading) -> None:
         """Set a player's heading. The player moves on the next step, not now."""
         player = self.players[player_id]
         (dx, dy), (old_dx, old_dy) = heading, player.heading
-        key_went_down = dx not in (0, old_dx) or dy not in (0, old_dy)
-        if key_went_down:
+        is_key_press = (dx and dx != old_dx) or (dy and dy != old_dy)  # not a release
+        if is_key_press:
             player.key_presses.append(heading)
         player.heading = heading
 
@@ -151,7 +151,7 @@ class Game:
     async def handler(self, ws: ServerConnection) -> None:
         """Handle one connection from beginning to end. The library runs it for each player."""
         if len(self.connections) >= self.max_players:
-            # The connection is accepted first: browsers don't show why a handshake failed.
+            # Accept and then close, because a page can't read why a handshake failed.
             self.log(ws, "refused, the game is full")
             return await ws.close(CloseCode.TRY_AGAIN_LATER, "the game is full")
         player_id = self.world.join()
@@ -167,8 +167,9 @@ class Game:
         finally:
             del self.connections[player_id]
             self.world.leave(player_id)
-            reason = f" ({str(error)!a})" if error else ""
+            reason = f" ({str(error)!a})" if error else ""  # !a escapes control characters
             self.log(ws, f"player {player_id} left{reason}")
+        # Only now, because closing may take seconds, and the others shouldn't wait for it.
         if isinstance(error, BadMessage):
             await ws.close(CloseCode.POLICY_VIOLATION, str(error))
 
@@ -204,16 +205,17 @@ class Game:
             next_tick = max(next_tick + 1 / TICK_RATE, now)
             await asyncio.sleep(next_tick - time.monotonic())
 
-    def stop(self, *_: object) -> None:
-        """End the game with the next tick. Can be used as a signal handler."""
-        self.running = False
-
 
 async def main(options: argparse.Namespace) -> None:
     """Run the game until Ctrl+C or SIGTERM. Raise SystemExit if it can't listen."""
     game = Game(options.max_players)
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # or a second Ctrl+C could cut the goodbye short
+        game.running = False
+
     for number in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler()
-        signal.signal(number, game.stop)
+        signal.signal(number, stop)
     try:
         server = await serve(
             game.handler,
@@ -225,12 +227,12 @@ async def main(options: argparse.Namespace) -> None:
             extensions=[SharedDeflateFactory(client_no_context_takeover=True)],
             create_connection=PacedConnection,
             open_timeout=4,  # seconds
-            # A player who vanishes is gone after 14 seconds: the sum of the next three.
+            # A player who vanishes is removed after 4 + 6 + 4 seconds at most.
             ping_interval=4,
             ping_timeout=6,
             close_timeout=4,
             max_size=256,  # bytes in a message
-            max_queue=None,  # PacedConnection limits what is read
+            max_queue=None,  # unlimited, because PacedConnection limits what is read
             write_limit=2**24,  # bytes; effectively unlimited: above this, keepalive pings block
         )
     except (OSError, OverflowError, UnicodeError) as error:
@@ -243,15 +245,17 @@ async def main(options: argparse.Namespace) -> None:
         port = server.sockets[0].getsockname()[1]
         logging.info("listening: open %s", links(options.host, port))
         await game.tick_until_stopped()
-        # Without free files, asyncio tries to accept connections later, and complains if it can't.
+        # If the process ran out of files, asyncio will try to accept connections again, on a socket
+        # that is closed by then. Don't log that as an error.
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
 
 
-# --- The page: without this part, friends would need a copy of client.html ---
+# --- The page: without it, friends would need a copy of client.html ---
 def serve_page(ws: ServerConnection, request: Request) -> Response | None:
     """Answer a plain HTTP request; return None to let a WebSocket handshake go on."""
     if ws.protocol.close_expected():
-        # More data followed the request. The library has already hung up, and can't answer.
+        # More bytes followed the request, so the library has already hung up. An answer would
+        # raise an exception. After an end of file, the library knows that nobody expects one.
         ws.protocol.receive_eof()
         return None
     if "Sec-WebSocket-Key" in request.headers:
@@ -286,10 +290,10 @@ def links(host: str, port: int) -> str:
     return " or ".join(f"http://{each}:{port}/" for each in hosts or ["<this machine's address>"])
 
 
-# --- Compression: without this part, every player would cost a compression of the same state ---
-# Browsers keep the last 32 KiB that they inflated, and what comes next may refer to it. Since only
-# states are compressed here, that always ends with the last state they got. So a state is deflated
-# once, with the state before it as zlib's dictionary, for everyone who got that one last.
+# --- Compression: without it, the same state would be compressed again for each player ---
+# A browser keeps the last 32 KiB that it decompressed, and new data may refer to them. We compress
+# only states, so these bytes end with the last state that the browser got. If we give the same
+# state to the compressor as its dictionary, the result suits everyone who got that state last.
 STATELESS = (True, True, 15, 15)  # the library keeps nothing between messages; 2**15-byte windows
 recent_states: deque[bytes] = deque(maxlen=8)  # newest first
 
@@ -303,14 +307,22 @@ class SharedDeflate(deflate.PerMessageDeflate):
         """Send everything but states uncompressed, so that only states enter the window."""
         return frame
 
+    def state_frame(self, state: bytes) -> bytes:
+        """Return the frame that shows this client a new state."""
+        # An older state would need a compression of its own, so it counts as none.
+        known = self.last_state if self.last_state in recent_states else b""
+        self.last_state = state
+        return compressed_frame(state, known)
+
 
 class SharedDeflateFactory(deflate.ServerPerMessageDeflateFactory):
     """Negotiates as the library does, but declines what can't be shared by everyone."""
 
     def process_request_params(self, *args: Any, **kwargs: Any) -> tuple[Any, SharedDeflate]:
         response, agreed = super().process_request_params(*args, **kwargs)
+        # A client that keeps less than 32 KiB, or nothing, gets uncompressed states.
         if agreed.local_no_context_takeover or agreed.local_max_window_bits < 15:
-            raise NegotiationError("this client forgets the last state")
+            raise NegotiationError("compressed states need the last state as context")
         return response, SharedDeflate(*STATELESS)
 
 
@@ -331,16 +343,13 @@ def broadcast_state(connections: Iterable[ServerConnection], message: str) -> No
         if ws.state is not State.OPEN or ws.transport.get_write_buffer_size():
             continue
         match ws.protocol.extensions:
-            case [SharedDeflate() as client]:
-                # Each older state would need a compression of its own, so those get none.
-                known = client.last_state if client.last_state in recent_states else b""
-                client.last_state = state
-                ws.transport.write(compressed_frame(state, known))
+            case [SharedDeflate() as compression]:
+                ws.transport.write(compression.state_frame(state))
             case _:
                 ws.transport.write(plain_frame)
 
 
-# --- Pacing: without this part, a few clients that flood the server would slow it for everyone ---
+# --- Pacing: without it, a few clients that flood the server would slow it for everyone ---
 READ_RATE = 4000  # bytes per second; the fastest fingers send 1000
 READ_BURST = 2000  # bytes that may arrive at once
 
@@ -348,7 +357,8 @@ READ_BURST = 2000  # bytes that may arrive at once
 class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
     """Reads no faster than people play, so that a flood waits at its sender.
 
-    It is a token bucket: READ_BURST tokens at most, READ_RATE more each second, a token a byte.
+    It is a token bucket. Each byte takes a token. The bucket gains READ_RATE tokens per second, and
+    holds READ_BURST at most. When it is empty, reading pauses.
     """
 
     buffer = bytearray(256)  # asyncio reads into it; shared, because it's emptied at once
@@ -369,7 +379,7 @@ class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
             self.loop.call_later(-self.tokens / READ_RATE, self.transport.resume_reading)
 
 
-# --- Logging: without this part, a log that nobody reads would stop the game ---
+# --- Logging: without it, a terminal or pipe that is blocked would stop the game ---
 def log_in_background() -> QueueListener:
     """Put log lines into a queue, and return the thread that writes them to standard error."""
     last_message = ""
@@ -381,7 +391,7 @@ def log_in_background() -> QueueListener:
 
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     handler = QueueHandler(records)
-    handler.addFilter(is_new)  # without free files, asyncio logs the same again and again
+    handler.addFilter(is_new)  # when files run out, asyncio logs the same error again and again
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
     for library in ("asyncio", "websockets"):
         logging.getLogger(library).setLevel(logging.ERROR)  # or they would log each connection

@@ -1,13 +1,10 @@
-"""Players can be told apart by their colors, with color blindness too, and their IDs be read."""
+"""The colors are easy to tell apart, also for people with color blindness."""
 
-import sys
 from itertools import combinations, pairwise
 
 import pytest
 from coloraide import Color
-from conftest import ROOT
 
-sys.path.insert(0, str(ROOT))
 from server import PALETTE, color
 
 DARK = "#10141c"  # the field, and the ID on a square, as in client.html
@@ -24,7 +21,9 @@ def seen(text: str, sight: str) -> Color:
     ("sight", "players", "least"),
     [("normal", 12, 18), ("normal", 20, 12.5), ("deutan", 12, 9), ("protan", 12, 9)],
 )
-def test_players_can_be_told_apart(sight: str, players: int, least: float) -> None:
+def test_the_colors_of_the_first_players_differ_clearly(
+    sight: str, players: int, least: float
+) -> None:
     colors = [(number, seen(color(number), sight)) for number in range(players)]
     differences = {
         (one, other): round(a.delta_e(b, method="2000"), 1)
@@ -34,7 +33,7 @@ def test_players_can_be_told_apart(sight: str, players: int, least: float) -> No
 
 
 @pytest.mark.parametrize(("sight", "least"), [("normal", 4.5), ("deutan", 4.5), ("protan", 3)])
-def test_squares_stand_out_on_the_field_and_ids_on_the_squares(sight: str, least: float) -> None:
+def test_squares_and_their_ids_have_enough_contrast(sight: str, least: float) -> None:
     contrasts = {
         number: round(seen(color(number), sight).contrast(DARK, method="wcag21"), 2)
         for number in range(600)
@@ -42,7 +41,7 @@ def test_squares_stand_out_on_the_field_and_ids_on_the_squares(sight: str, least
     assert {number: it for number, it in contrasts.items() if it < least} == {}
 
 
-def test_no_square_is_as_white_as_the_outline_of_ones_own() -> None:
+def test_no_square_is_as_white_as_the_outline_of_your_own() -> None:
     assert min(Color(color(n)).delta_e("white", method="2000") for n in range(600)) > 15
 
 

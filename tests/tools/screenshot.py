@@ -1,29 +1,32 @@
-"""Make client.png anew: the real page in a real game of ten players.
-
-Run it as `python tests/screenshot.py`.
-"""
+"""Take client.png, a picture of ten players: `python -m tests.tools.screenshot`."""
 
 import random
 import tempfile
 import time
 from pathlib import Path
 
-from conftest import ROOT, Server, launch_browser
 from playwright.sync_api import sync_playwright
+
+from tests.harness.browser import launch_arguments
+from tests.harness.game_server import ROOT, Server, running
+from tests.harness.page import PAGE
 
 OTHERS = 9
 HEADINGS = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1)]
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        server = Server(Path(folder, "log"), port=8765)
-        browser = launch_browser(playwright)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(Server(Path(folder))) as server,
+        sync_playwright() as playwright,
+        playwright.chromium.launch(**launch_arguments("chromium")) as browser,
+    ):
         others = [server.join() for _ in range(OTHERS)]
         page = browser.new_page(viewport={"width": 880, "height": 700}, device_scale_factor=2)
-        page.goto((ROOT / "client.html").as_uri())
+        page.goto(f"{PAGE.as_uri()}?server={server.url}")
         page.get_by_text("You are player").wait_for()
-        # To the middle of the field, so that the whole outline is in the picture.
+        # Walk to the middle of the field, so that the whole outline is in the picture.
         page.mouse.move(440, 320)
         page.mouse.down()
         deadline = time.monotonic() + 3
@@ -31,8 +34,6 @@ def main() -> None:
             random.choice(others).move(*random.choice(HEADINGS))
             page.wait_for_timeout(50)
         page.screenshot(path=ROOT / "client.png")
-        browser.close()
-        server.stop()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,165 @@
+"""A server process for a test, and raw connections to it."""
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.harness.player import Player
+from tests.harness.waiting import PATIENCE, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = ROOT / "server.py"
+MAIN = 'if __name__ == "__main__":\n'
+
+# Code to insert before MAIN. A place goes with a color, and a new player takes the lowest free
+# color. So the first player of an empty game always appears in the middle, and the others in rows
+# that it doesn't reach by moving left and right.
+PLACED = """
+PLACES = [(385, 285), (100, 100), (100, 470), (600, 100), (600, 470), (350, 100), (350, 470)]
+join_at_random = World.join
+
+
+def join_at_place(self):
+    player_id = join_at_random(self)
+    player = self.players[player_id]
+    player.x, player.y = PLACES[player.color_number % len(PLACES)]
+    return player_id
+
+
+World.join = join_at_place
+"""
+
+
+def edited_server(folder: Path, *, insert: str = "", **replacements: str) -> Path:
+    """Copy server.py, insert code before its main block, and give constants other values."""
+    source = SERVER.read_text("utf-8")
+    source = source.replace(MAIN, f"{insert}\n\n{MAIN}")
+    for name, value in replacements.items():
+        source, count = re.subn(rf"^{name} = [^ ]+", f"{name} = {value}", source, flags=re.M)
+        assert count == 1, f"server.py has no constant {name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    program = folder / "server.py"
+    program.write_text(source, "utf-8")
+    shutil.copy(ROOT / "client.html", folder)
+    return program
+
+
+def handshake(headers: str = "") -> bytes:
+    """Return the request that opens a WebSocket connection."""
+    lines = (
+        "GET / HTTP/1.1",
+        "Host: localhost",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+        "Sec-WebSocket-Version: 13",
+        headers,
+    )
+    return "".join(f"{line}\r\n" for line in lines if line).encode() + b"\r\n"
+
+
+def with_open_files(number: int) -> tuple[str, ...]:
+    """Return the prefix of a command that lets a process have this many open files."""
+    return ("sh", "-c", f'ulimit -n {number} && exec "$@"', "sh")
+
+
+class Server:
+    """A server process on a free port."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        program: Path = SERVER,
+        port: int = 0,
+        prefix: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
+        """Start the server and wait until it listens. The options are those of Popen."""
+        self.log_file = folder / "server.log"
+        self.players: list[Player] = []
+        command = [*prefix, sys.executable, str(program), "--port", str(port), *arguments]
+        with self.log_file.open("ab") as stderr:
+            self.process = subprocess.Popen(command, stderr=stderr, **options)
+        try:
+            wait_until(lambda: "listening" in self.log() or self.process.poll() is not None)
+        except BaseException:  # such as KeyboardInterrupt
+            self.stop()
+            raise
+        link = re.search(r"listening: open http://\S*:(\d+)/", self.log())
+        self.port = int(link[1]) if link else port
+        self.url = f"ws://127.0.0.1:{self.port}"
+        self.page_url = f"http://127.0.0.1:{self.port}/"
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    def join(self, **options: Any) -> Player:
+        """Add a player. The options are those of connect()."""
+        self.players.append(Player(self.url, **options))
+        return self.players[-1]
+
+    def connect_raw(self, data: bytes = handshake()) -> socket.socket:
+        """Connect without a library, with small buffers, and send a handshake or other data."""
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.settimeout(PATIENCE)
+        raw.connect(("127.0.0.1", self.port))
+        raw.sendall(data)
+        return raw
+
+    def online(self) -> int:
+        """Return how many players are online, as the log says."""
+        numbers = re.findall(r"(\d+) online$", self.log(), re.M)
+        return int(numbers[-1]) if numbers else 0
+
+    def memory(self) -> float:
+        """Return how much memory the server takes, in megabytes."""
+        return float(psutil.Process(self.process.pid).memory_info().rss / 1e6)
+
+    def cpu_time(self) -> float:
+        """Return the seconds of processor time that the server has used."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def open_files(self) -> int:
+        return int(psutil.Process(self.process.pid).num_fds())
+
+    def disconnect_players(self) -> None:
+        for player in self.players:
+            player.close()
+        self.players.clear()
+
+    def interrupt(self, number: int = signal.SIGTERM) -> int:
+        """Tell the server to stop, and return its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+    def stop(self) -> None:
+        """Kill the server, and disconnect its players."""
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait(PATIENCE)
+        self.disconnect_players()
+
+    def assert_no_traceback(self) -> None:
+        assert "Traceback" not in self.log(), self.log()[-5000:]
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """Stop the server at the end. It must not have logged a traceback."""
+    try:
+        yield server
+    finally:
+        server.stop()
+    server.assert_no_traceback()

@@ -1,0 +1,234 @@
+"""The command line, the log, stopping, and bugs in somebody's own code."""
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from websockets import ConnectionClosed
+
+from tests.conftest import StartServer
+from tests.harness.game_server import SERVER, Server, edited_server
+from tests.harness.player import Player, refusal, walking
+from tests.harness.waiting import PATIENCE, wait_until
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SERVER), *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+# --- The command line ---
+
+
+def test_help_names_every_option() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    for word in ("--host", "--port", "--max-players", "--origin", "127.0.0.1", "8765", "1000"):
+        assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--port", "99999"), "choose another --host or --port"),
+        (("--host", "no-such-host.invalid"), "choose another --host or --port"),
+        (("--host", "x" * 70), "choose another --host or --port"),
+        (("--port", "http"), "argument --port: invalid int value: 'http'"),
+        (("--speed", "9"), "unrecognized arguments: --speed 9"),
+    ],
+)
+def test_a_bad_option_gets_a_clear_error(arguments: tuple[str, ...], complaint: str) -> None:
+    result = run(*arguments)
+    assert result.returncode != 0
+    assert complaint in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_taken_port_is_one_line_that_says_what_to_do(game: Server) -> None:
+    result = run("--port", str(game.port))
+    assert result.returncode != 0
+    (line,) = result.stderr.splitlines()
+    assert str(game.port) in line
+    assert "choose another --host or --port" in line
+
+
+# --- The log ---
+
+
+def test_the_log_has_one_line_for_each_event(server: Server) -> None:
+    first, second = server.join(), server.join()
+    first.wait_for_players(2)
+    second.close()
+    first.wait_for_players(1)
+    first.send("nonsense")
+    first.close_reason()
+    wait_until(lambda: "player 1 left" in server.log())
+    server.interrupt()
+    patterns = [
+        rf"listening: open http://127\.0\.0\.1:{server.port}/",
+        r"127\.0\.0\.1: player 1 joined, 1 online",
+        r"127\.0\.0\.1: player 2 joined, 2 online",
+        r"127\.0\.0\.1: player 2 left, 1 online",
+        r"127\.0\.0\.1: player 1 left \('expected .*'\), 0 online",
+    ]
+    lines = server.log().splitlines()
+    assert len(lines) == len(patterns), lines
+    for line, pattern in zip(lines, patterns, strict=True):
+        assert re.fullmatch(rf"\S+ \S+ {pattern}", line), line
+
+
+def test_a_goodbye_with_control_characters_cannot_forge_log_lines(server: Server) -> None:
+    player = server.join()
+    player.connection.close(4000, "bye\n2026-01-01 00:00:00 player 99 joined \x1b[31m")
+    wait_until(lambda: "player 1 left" in server.log())
+    assert len(server.log().splitlines()) == 3
+    assert "\x1b" not in server.log()
+
+
+def test_a_log_that_nobody_reads_does_not_stop_the_game_and_nothing_is_lost() -> None:
+    unread, log = os.pipe()
+    process = subprocess.Popen([sys.executable, SERVER, "--port", "0"], stderr=log)
+    os.close(log)
+    try:
+        text = os.read(unread, 1000)
+        link = re.search(rb"http://(\S+)/", text)
+        assert link
+        url = f"ws://{link[1].decode()}"
+        with Player(url) as walker, Player(url) as watcher, walking(walker):
+            for _ in range(600):  # twice as many lines, which is more than a pipe holds
+                Player(url).close()
+            assert len(watcher.states(1)) > 5
+        process.send_signal(signal.SIGTERM)
+        text += b"".join(iter(lambda: os.read(unread, 65536), b""))
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(unread)
+    joined, left = (
+        set(re.findall(rb"player (\d+) " + event, text)) for event in (b"joined", b"left")
+    )
+    assert len(joined) == 602
+    assert joined == left
+
+
+# --- Stopping ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_server_says_goodbye_to_everyone(server: Server, number: int) -> None:
+    players = [server.join() for _ in range(3)]
+    # One client never answers, and another hasn't finished its handshake.
+    with server.connect_raw(), server.connect_raw(b"GET / HTTP/1.1\r\n"):
+        players[0].wait_for_players(4)
+        assert server.interrupt(number) == 0
+    assert [player.close_reason()[0] for player in players] == [1001] * 3
+    assert len(re.findall(r"player \d left", server.log())) == 4
+
+
+def test_a_server_can_be_interrupted_again_and_again(server: Server) -> None:
+    for _ in range(10):
+        server.join()
+    with server.connect_raw():  # so that the goodbye takes a while
+        numbers = itertools.cycle((signal.SIGINT, signal.SIGTERM))
+
+        def has_ended() -> bool:
+            server.process.send_signal(next(numbers))
+            return server.process.poll() is not None
+
+        wait_until(has_ended)
+    assert server.process.returncode == 0
+    assert all(player.close_reason()[0] == 1001 for player in server.players)
+
+
+def test_a_background_job_that_ignores_ctrl_c_stops_on_sigterm(start_server: StartServer) -> None:
+    server = start_server(prefix=("sh", "-c", 'trap "" INT HUP; exec "$@"', "sh"))
+    player = server.join()
+    assert server.interrupt(signal.SIGTERM) == 0
+    assert player.close_reason()[0] == 1001
+
+
+# --- Bugs in somebody's own code ---
+
+
+def server_with_bug(folder: Path, code: str) -> Server:
+    return Server(folder, program=edited_server(folder / "bug", insert=code))
+
+
+@pytest.mark.parametrize("error", ["KeyError", "FileNotFoundError", "UnicodeError"])
+def test_a_bug_in_a_step_ends_the_server_with_a_traceback(tmp_path: Path, error: str) -> None:
+    code = f'\n\ndef step(self):\n    raise {error}("my own bug")\n\n\nWorld.step = step\n'
+    server = server_with_bug(tmp_path, code)
+    try:
+        with suppress(ConnectionClosed, OSError, EOFError, TimeoutError):
+            server.join()
+        assert server.process.wait(PATIENCE) == 1
+        assert "Traceback (most recent call last):" in server.log()
+        assert "my own bug" in server.log()
+        assert "--port" not in server.log()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("method", ["steer(self, player_id, heading)", "join(self)"])
+@pytest.mark.parametrize("error", ["KeyError", "ValueError"])
+def test_a_bug_in_what_a_player_does_ends_that_player_only(
+    tmp_path: Path, method: str, error: str
+) -> None:
+    name, _, parameters = method.partition("(")
+    code = f"""
+right = World.{name}
+
+
+def {method}:
+    if self.last_id == 2:
+        raise {error}("my own bug")
+    return right({parameters}
+
+
+World.{name} = {name}
+"""
+    server = server_with_bug(tmp_path, code)
+    try:
+        stays, second = server.join(), server.join()
+        stays.wait_for_players(2)
+        if name == "steer":
+            second.move(1, 0)
+            assert second.close_reason()[0] == 1011
+        else:
+            assert refusal(server.url)[0] == 1011
+        wait_until(lambda: "my own bug" in server.log())
+        assert "Traceback (most recent call last):" in server.log()
+        assert stays.state()
+    finally:
+        server.stop()
+
+
+def test_a_bug_in_a_callback_is_logged_with_a_traceback(tmp_path: Path) -> None:
+    code = """
+right = World.join
+
+
+def join(self):
+    asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+    return right(self)
+
+
+World.join = join
+"""
+    server = server_with_bug(tmp_path, code)
+    try:
+        assert server.join().state()
+        wait_until(lambda: "ZeroDivisionError" in server.log())
+        time.sleep(0.1)
+        assert "Traceback (most recent call last):" in server.log()
+    finally:
+        server.stop()

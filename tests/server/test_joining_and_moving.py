@@ -1,0 +1,142 @@
+"""Joining, leaving and moving, over real connections."""
+
+import itertools
+import re
+import socket
+import time
+from pathlib import Path
+
+from websockets import Frame, Opcode
+
+from tests.conftest import StartServer
+from tests.harness.game_server import Server, edited_server
+from tests.harness.player import refusal
+from tests.harness.waiting import wait_until
+
+# --- Joining and leaving ---
+
+
+def test_the_welcome_comes_first_and_then_a_state_with_the_player(server: Server) -> None:
+    player = server.join()
+    assert player.welcome == {
+        "type": "welcome",
+        "id": 1,
+        "width": 800,
+        "height": 600,
+        "size": 30,
+        "step": 10,
+        "tick_rate": 30,
+    }
+    x, y, color = player.state()["1"]
+    assert 0 <= x <= 770
+    assert 0 <= y <= 570
+    assert re.fullmatch("#[0-9a-f]{6}", color)
+
+
+def test_everyone_sees_everyone(game: Server) -> None:
+    players = [game.join() for _ in range(5)]
+    for player in players:
+        state = player.wait_for_players(5)
+        assert list(state) == [each.id for each in players]
+        assert len({color for _, _, color in state.values()}) == 5
+
+
+def test_a_player_who_leaves_is_gone_and_the_id_is_not_used_again(game: Server) -> None:
+    stays, leaves = game.join(), game.join()
+    stays.wait_for_players(2)
+    leaves.close()
+    stays.wait_for_players(1)
+    assert int(game.join().id) > int(leaves.id)
+
+
+def test_a_player_whose_connection_breaks_is_gone(game: Server) -> None:
+    stays, breaks = game.join(), game.join()
+    stays.wait_for_players(2)
+    breaks.connection.socket.shutdown(socket.SHUT_RDWR)
+    stays.wait_for_players(1)
+
+
+def test_a_player_who_says_goodbye_but_stays_connected_is_gone_soon(game: Server) -> None:
+    stays = game.join()
+    with game.connect_raw() as lingers:
+        stays.wait_for_players(2)
+        lingers.sendall(Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True))
+        stays.wait_for_players(1)
+
+
+def test_a_full_game_refuses_players_until_there_is_room(start_server: StartServer) -> None:
+    server = start_server("--max-players", "2")
+    server.join()
+    second = server.join()
+    assert refusal(server.url) == (1013, "the game is full")
+    wait_until(lambda: "refused, the game is full" in server.log())
+    second.close()
+    wait_until(lambda: "player 2 left" in server.log())
+    assert server.join().id == "3"
+
+
+# --- Moving ---
+
+
+def test_a_held_key_moves_the_player_for_everyone_until_it_is_released(game: Server) -> None:
+    walker, watcher = game.join(), game.join()
+    x, y = walker.position()
+    walker.move(1, 0)
+    state = watcher.wait_for(lambda state: state[walker.id][0] >= x + 100)
+    assert state[walker.id][1] == y
+    assert (state[walker.id][0] - x) % 10 == 0
+    walker.move(0, 0)
+    resting = walker.states(1.2)[-1]
+    assert walker.states(1.2)[-1] == resting
+
+
+def test_every_tap_moves_one_step(game: Server) -> None:
+    player = game.join()
+    x, y = player.position()
+    for taps in (1, 3, 10):
+        for _ in range(taps):
+            player.tap(1, 0)
+        x += 10 * taps
+        player.wait_for(lambda state: state[player.id][0] == x)  # noqa: B023
+        assert all(state[player.id][:2] == [x, y] for state in player.states(1.2))
+
+
+def test_sending_more_moves_makes_nobody_faster(game: Server) -> None:
+    player = game.join()
+    x, _ = player.position()
+    for _ in range(30):
+        player.move(1, 0)
+        player.move(1, 1)
+        time.sleep(0.03)
+    columns = [x]
+    while columns[-1] < x + 100:
+        columns.append(player.state()[player.id][0])
+    assert {b - a for a, b in itertools.pairwise(columns)} <= {0, 7, 10}
+
+
+def test_nobody_leaves_the_world(game: Server) -> None:
+    player = game.join()
+    for dx, dy, corner in ((-1, -1, [0, 0]), (1, 1, [770, 570])):
+        player.move(dx, dy)
+        player.wait_for(lambda state: state[player.id][:2] == corner)  # noqa: B023
+        assert all(state[player.id][:2] == corner for state in player.states(0.3))
+
+
+def test_a_state_comes_with_every_change_and_once_a_second_without(game: Server) -> None:
+    player = game.join()
+    player.states(0.2)
+    assert 2 <= len(player.states(3.5)) <= 4
+    player.move(1, 0)
+    columns = [state[player.id][0] for state in player.states(0.9)]
+    assert {b - a for a, b in itertools.pairwise(columns)} == {10}
+    assert len(columns) > 12
+
+
+def test_the_tick_rate_is_a_constant_that_may_be_changed(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    server = start_server(program=edited_server(tmp_path / "slow", TICK_RATE="2"))
+    player = server.join()
+    assert player.welcome["tick_rate"] == 2
+    player.move(1, 0)
+    assert 2 <= len(player.states(3)) <= 8
