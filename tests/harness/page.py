@@ -14,6 +14,7 @@ PAGE = ROOT / "client.html"
 PROBE = Path(__file__).with_name("probe.js")  # documents what `evaluate` can ask for
 TICK = 1000 / 30  # milliseconds
 SILENCE = 3000  # milliseconds without a message after which the page gives a connection up
+OPENING_LIMIT = 10000  # milliseconds until the welcome, after which it does so, too
 FRAME_GAP = 100  # milliseconds; see probe.js
 
 
@@ -130,7 +131,7 @@ class GamePage:
 
     def reconnection_waits(self) -> list[float]:
         """Return the milliseconds that it waited before each new connection."""
-        return [wait for wait in self.evaluate("waits") if wait != SILENCE]
+        return [wait for wait in self.evaluate("waits") if wait != OPENING_LIMIT]
 
     # --- What it draws ---
 

@@ -15,7 +15,7 @@
   window.pace = 1; // how much longer its timers take than it asked for
   window.frameGap = 0; // extra milliseconds between two frames; drawing is what costs the most
 
-  const SILENCE = 3000; // milliseconds of the timer whose pace never changes
+  const OPENING_LIMIT = 10000; // milliseconds of the timer whose pace never changes
 
   let lastStateAt = -Infinity;
   window.WebSocket = class extends WebSocket {
@@ -24,6 +24,7 @@
       sockets.push(this);
       this.addEventListener("message", (event) => {
         const now = performance.now();
+        if (!event.data.startsWith("{")) return; // not from a game server
         const message = JSON.parse(event.data);
         if (message.type === "state") {
           if (now - lastStateAt < gap) return event.stopImmediatePropagation();
@@ -45,7 +46,7 @@
   const { setTimeout, requestAnimationFrame } = window;
   window.setTimeout = (callback, wait) => {
     waits.push(wait);
-    return setTimeout(callback, wait === SILENCE ? wait : wait * pace);
+    return setTimeout(callback, wait === OPENING_LIMIT ? wait : wait * pace);
   };
 
   let drawn = {}; // the places in the current frame

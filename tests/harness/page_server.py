@@ -1,0 +1,52 @@
+"""Servers that are not the game's: a web server with client.html, and others."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from websockets.sync.server import ServerConnection, serve
+
+from tests.harness.page import PAGE
+
+
+class PageHandler(BaseHTTPRequestHandler):
+    """Serves client.html at every path, and has no game behind it, as a HEAD request shows."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(PAGE.read_bytes())
+
+    def do_HEAD(self) -> None:
+        self.send_error(503)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+@contextmanager
+def web_server() -> Iterator[str]:
+    """Serve client.html at every path. The value is the host and port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), PageHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def greeter(greeting: str) -> Iterator[str]:
+    """Run a WebSocket server that sends a greeting, as no game does. The value is its address."""
+
+    def greet(connection: ServerConnection) -> None:
+        connection.send(greeting)
+        connection.recv()
+
+    with serve(greet, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+    thread.join()
