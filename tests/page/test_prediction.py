@@ -100,12 +100,6 @@ def test_it_moves_as_fast_as_the_server_moves_it(far_page: GamePage) -> None:
     assert speed(far_page) == pytest.approx(7 / TICK, rel=0.25)
 
 
-def test_it_is_hardly_drawn_back_when_it_stops(far_page: GamePage) -> None:
-    walk(far_page, "ArrowRight")
-    places = [x for _, x, _ in far_page.drawn(far_page.color)]
-    assert max(places) - places[-1] <= 20  # 10, and some for a busy machine
-
-
 def test_it_ends_where_the_server_has_it(far_page: GamePage) -> None:
     page = far_page
     for key, way in (("ArrowLeft", 385), ("ArrowRight", 100)):  # to the wall, and back
