@@ -1,5 +1,6 @@
 """Which server the page connects to, and what else it may ask for."""
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.harness.game_server import Server
