@@ -80,7 +80,7 @@ def test_each_axis_is_steered_by_itself(page_in_game: GamePage) -> None:
     # Diagonally first, then along the axis with the longer way.
     assert page.sent[0] == (1, 1)
     assert (1, 0) in page.sent
-    assert len(page.sent) < 10
+    assert len(page.sent) < 30  # wavering would take one for each of 50 ticks
 
 
 def test_a_trembling_pointer_sends_one_move_per_tick_at_most(page_in_game: GamePage) -> None:
@@ -234,7 +234,7 @@ def test_a_finger_leads_from_anywhere_until_it_is_lifted(
     page = open_page(**screen).playing()
     fingers = Fingers(page)
     # Beside the field, on the page.
-    place, wall = ((550, -300), (550, 0)) if screen is PHONE else ((-100, 450), (0, 450))
+    place, wall = ((550, -300), (550, 15)) if screen is PHONE else ((-100, 450), (15, 450))
     fingers.touch("touchStart", a=place)
     page.wait(lambda: near(page, *wall))
     fingers.touch("touchMove", a=MIDDLE)
