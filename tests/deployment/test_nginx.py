@@ -267,12 +267,9 @@ FLOODS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "connections"), [("pings", 20), ("pongs", 20), ("fragments", 20), ("pings", 60)]
-)
-def test_floods_do_not_disturb_others(
-    nginx: Nginx, start_world: StartWorld, kind: str, connections: int
-) -> None:
+@pytest.mark.parametrize("kind", FLOODS)
+def test_floods_do_not_disturb_others(nginx: Nginx, start_world: StartWorld, kind: str) -> None:
+    connections = connection_limit()
     world = start_world()
     # They don't come through nginx, whose limit for this address the attack uses up.
     walker, watcher = (world.join(origin=nginx.origin) for _ in range(2))
@@ -281,12 +278,11 @@ def test_floods_do_not_disturb_others(
         nginx.handshake(),
         FLOODS[kind],
         connections=connections,
-        per_address=connection_limit(),
         certificate=str(nginx.certificate),
     )
     with walking(walker), flood as report:
         wait_until(lambda: world.log().count("joined") >= 2 + connections)
-        assert_others_play_on(watcher, rate=10, gap=1)
+        assert_others_play_on(watcher, rate=6, gap=1)
     assert report.connected >= connections
     assert report.sent > 100_000
 
@@ -294,7 +290,7 @@ def test_floods_do_not_disturb_others(
 HALF_REQUESTS = """
 import socket, sys, time
 held = []
-for _ in range(1000):  # more connections than nginx has
+for _ in range(300):  # more connections than nginx has
     held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
     held[-1].sendall(bytes.fromhex(sys.argv[2]))
     time.sleep(0.001)  # until nginx has read it; it drops connections that have sent nothing

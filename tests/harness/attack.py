@@ -42,7 +42,6 @@ class Attack:
     hold: bool = True  # whether it stays connected after the first answer
     reset: bool = False  # whether it resets the connection after sending some of the flood
     rate: int = 1_000_000  # how many of them start in a second
-    per_address: int = 1_000_000  # how many come from each address of this machine
     certificate: str = ""  # the file with the certificate to trust, for TLS
 
 
@@ -80,11 +79,9 @@ def attack(port: int, first: bytes, flood: bytes = b"", **options: Any) -> Itera
 # --- What the process does ---
 
 
-async def connect(attack: Attack, report: Report, number: int, tls: ssl.SSLContext | None) -> None:
+async def connect(attack: Attack, report: Report, tls: ssl.SSLContext | None) -> None:
     """Open one connection, and flood it until the server closes it."""
     options: dict[str, Any] = {"ssl": tls, "server_hostname": "localhost"} if tls else {}
-    if address := number // attack.per_address:
-        options["local_addr"] = (f"127.0.0.{1 + address}", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", attack.port, **options)
 
     async def send() -> None:
@@ -122,7 +119,7 @@ async def keep_connecting(attack: Attack, report: Report, number: int, *details:
     again = True
     while again:
         with suppress(OSError):
-            await connect(attack, report, number, *details)
+            await connect(attack, report, *details)
         again = attack.again
         await asyncio.sleep(0.01)
 

@@ -101,10 +101,14 @@ def test_it_moves_as_fast_as_the_server_moves_it(far_page: GamePage) -> None:
     assert speed(far_page) == pytest.approx(7 / TICK, rel=0.25)
 
 
+@pytest.mark.only_browser("chromium")
 def test_it_is_hardly_drawn_back_when_it_stops(far_page: GamePage) -> None:
-    walk(far_page, "ArrowRight")
-    places = [x for _, x, _ in far_page.drawn(far_page.color)]
-    assert max(places) - places[-1] <= 20  # 10, and some for a busy machine
+    drawn_back = []
+    for key, dx in (("ArrowRight", 1), ("ArrowLeft", -1), ("ArrowRight", 1)):
+        walk(far_page, key)
+        places = [x * dx for _, x, _ in far_page.drawn(far_page.color)]
+        drawn_back.append(max(places) - places[-1])
+    assert min(drawn_back) <= 15  # 10, and rounding; a busy machine adds to some of them
 
 
 @pytest.mark.only_browser("chromium")
