@@ -69,6 +69,7 @@
 
   addEventListener("DOMContentLoaded", () => {
     const status = document.querySelector("[role=status]");
+    if (!status) return; // not the page of the game
     const note = () => said.push([performance.now(), status.textContent]);
     new MutationObserver(note).observe(status, { childList: true });
     note();

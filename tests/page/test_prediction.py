@@ -70,13 +70,33 @@ def lead(page: GamePage) -> float:
     return max(abs(x - start) for (_, x, _), (later, _, _) in frames if later < shown)
 
 
-def speed(page: GamePage) -> float:
-    """Return the first speed of the square along x, in pixels of the world per millisecond."""
-    frames = pairwise(page.drawn(page.color))
-    moving = [(time, x) for (time, x, _), (_, later, _) in frames if x != later]
-    start, first = moving[0]
-    end, last = next((time, x) for time, x in moving if time > start + 120)
-    return abs(last - first) / (end - start)
+def predicted(page: GamePage, *codes: str) -> list[tuple[float, float]]:
+    """Press keys. Return (milliseconds since then, pixels along x) for each frame before a state
+    shows that the square moves, and release the keys.
+    """
+    page.forget()
+    start, _ = page.position()
+    pressed_at = page.evaluate(
+        """(codes) => {
+            for (const code of codes) dispatchEvent(new KeyboardEvent("keydown", { code }));
+            return performance.now();
+        }""",
+        list(codes),
+    )
+    page.wait(lambda: abs(page.position()[0] - start) > 30)
+    shown_at = next(
+        time
+        for time, message in page.evaluate("messages")
+        if message["type"] == "state" and message["players"][page.id][0] != start
+    )
+    frames = [
+        (time - pressed_at, abs(x - start))
+        for time, x, _ in page.drawn(page.color)
+        if pressed_at < time < shown_at
+    ]
+    page.evaluate("dispatchEvent(new Event('blur'))")
+    wait_for_rest(page)
+    return frames
 
 
 def test_your_square_answers_before_the_server_can(far_page: GamePage) -> None:
@@ -94,21 +114,15 @@ def test_your_square_answers_before_the_server_can(far_page: GamePage) -> None:
 
 
 @pytest.mark.only_browser("chromium")
-def test_it_moves_as_fast_as_the_server_moves_it(far_page: GamePage) -> None:
-    walk(far_page, "ArrowRight")
-    assert speed(far_page) == pytest.approx(10 / TICK, rel=0.25)
-    walk(far_page, "ArrowLeft", "ArrowDown")
-    assert speed(far_page) == pytest.approx(7 / TICK, rel=0.25)
-
-
-@pytest.mark.only_browser("chromium")
-def test_it_is_hardly_drawn_back_when_it_stops(far_page: GamePage) -> None:
-    drawn_back = []
-    for key, dx in (("ArrowRight", 1), ("ArrowLeft", -1), ("ArrowRight", 1)):
-        walk(far_page, key)
-        places = [x * dx for _, x, _ in far_page.drawn(far_page.color)]
-        drawn_back.append(max(places) - places[-1])
-    assert min(drawn_back) <= 15  # 10, and rounding; a busy machine adds to some of them
+@pytest.mark.parametrize(("codes", "step"), [(["ArrowRight"], 10), (["KeyA", "KeyS"], 7)])
+def test_it_is_predicted_as_fast_as_the_server_moves_it(
+    far_page: GamePage, codes: list[str], step: int
+) -> None:
+    frames = predicted(far_page, *codes)
+    assert frames
+    for elapsed, distance in frames:
+        # Both keys are not pressed at exactly the same moment.
+        assert distance == pytest.approx(elapsed / TICK * step, abs=4)
 
 
 @pytest.mark.only_browser("chromium")
@@ -141,14 +155,13 @@ def test_the_status_line_shows_the_round_trip(far_page: GamePage) -> None:
 @pytest.mark.only_browser("chromium")
 def test_a_distance_that_changes_is_noticed_without_a_jump(far_page: GamePage, link: Link) -> None:
     page = far_page
-    page.keyboard.down("ArrowRight")
-    page.wait(lambda: page.position()[0] == 770)
-    page.keyboard.up("ArrowRight")
     link.delay = 0.3
     page.wait(lambda: distance(page) >= 600)
     page.wait_for_frames(90)  # many enough for the time that the change takes
-    walk(page, "ArrowLeft")
-    assert lead(page) > 100
+    # Up to 600 ms are predicted, where it was 150 ms before.
+    later = [(elapsed, x) for elapsed, x in predicted(page, "ArrowRight") if 250 < elapsed < 550]
+    assert later
+    assert all(x == pytest.approx(0.3 * elapsed, abs=6) for elapsed, x in later)
     page.forget()
     page.keyboard.down("ArrowLeft")
     link.delay = 0
