@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
-from websockets import ConnectionClosed, Frame, InvalidStatus, Opcode, WebSocketException
+from websockets import ConnectionClosed, InvalidStatus, WebSocketException
 
-from tests.harness.attack import attack
+from tests.harness.attack import FLOODS, attack
 from tests.harness.game_server import Server
 from tests.harness.nginx import NAME, Nginx, has_ipv6
 from tests.harness.page import PROBE
-from tests.harness.player import Player, assert_others_play_on, move, walking
+from tests.harness.player import Player, assert_others_play_on, walking
 from tests.harness.readme import block, unit_environment
 from tests.harness.waiting import PATIENCE, wait_until
 
@@ -93,6 +93,7 @@ def walk_left(walker: Player, watcher: Player) -> None:
 # --- Playing ---
 
 
+@pytest.mark.only_browser("chromium")
 def test_page_plays_under_its_prefix(nginx: Nginx, start_world: StartWorld, page: Page) -> None:
     start_world()
     watcher = nginx.join()
@@ -104,6 +105,7 @@ def test_page_plays_under_its_prefix(nginx: Nginx, start_world: StartWorld, page
     watcher.wait_for(lambda players: "2" in players and players["2"][0] == 0)
 
 
+@pytest.mark.only_browser("chromium")
 def test_page_finds_a_restarted_world(nginx: Nginx, start_world: StartWorld, page: Page) -> None:
     world = start_world(1)
     start_world(2)
@@ -118,6 +120,7 @@ def test_page_finds_a_restarted_world(nginx: Nginx, start_world: StartWorld, pag
     expect_status(page, "You are player 1 · 1 online")
 
 
+@pytest.mark.only_browser("chromium")
 def test_stopped_world_says_goodbye(nginx: Nginx, start_world: StartWorld, page: Page) -> None:
     world = start_world()
     player = nginx.join()
@@ -257,17 +260,9 @@ def test_vanished_player_is_removed(nginx: Nginx, start_world: StartWorld) -> No
 
 # --- Attacks ---
 
-FLOODS = {
-    "pings": Frame(Opcode.PING, b"").serialize(mask=True) * 5000,
-    "pongs": Frame(Opcode.PONG, b"").serialize(mask=True) * 5000,
-    "fragments": Frame(Opcode.TEXT, b"", fin=False).serialize(mask=True)
-    + Frame(Opcode.CONT, b"", fin=False).serialize(mask=True) * 4000
-    + Frame(Opcode.CONT, move(1, 0).encode()).serialize(mask=True),
-}
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", FLOODS)
+@pytest.mark.parametrize("kind", ["pings", "fragments"])
 def test_floods_do_not_disturb_others(nginx: Nginx, start_world: StartWorld, kind: str) -> None:
     connections = connection_limit()
     world = start_world()

@@ -38,12 +38,14 @@ def test_the_page_from_the_game_server_connects_back(server: Server, open_page: 
     assert page.evaluate("sockets[0].url") == f"{server.url}/"
 
 
+@pytest.mark.only_browser("chromium")
 def test_it_connects_back_to_the_path_that_it_came_from(open_page: OpenPage) -> None:
     with web_server() as host:
         page = visit(open_page, f"http://{host}/games/squares/")
         assert page.evaluate("sockets[0].url") == f"ws://{host}/games/squares/"
 
 
+@pytest.mark.only_browser("chromium")
 def test_a_server_in_the_query_overrides_where_the_page_came_from(
     server: Server, open_page: OpenPage
 ) -> None:

@@ -1,5 +1,7 @@
 """Keys steer your square."""
 
+import pytest
+
 from tests.harness.page import GamePage
 
 
@@ -33,6 +35,7 @@ def test_arrows_and_wasd_steer(page_in_game: GamePage) -> None:
         assert page.sent[-1] == (0, 0)
 
 
+@pytest.mark.only_browser("chromium")
 def test_a_held_key_is_sent_once(page_in_game: GamePage) -> None:
     page = page_in_game
     for _ in range(5):
@@ -41,6 +44,7 @@ def test_a_held_key_is_sent_once(page_in_game: GamePage) -> None:
     page.expect_sent((1, 0))
 
 
+@pytest.mark.only_browser("chromium")
 def test_a_repeated_key_does_not_start_to_walk(page_in_game: GamePage) -> None:
     page = page_in_game
     page.keyboard.down("ArrowRight")
@@ -64,6 +68,7 @@ def test_a_tap_moves_by_one_step(page_in_game: GamePage) -> None:
     assert page.position() in ((395, 285), (405, 285))
 
 
+@pytest.mark.only_browser("chromium")
 def test_opposite_keys_cancel_each_other(page_in_game: GamePage) -> None:
     page = page_in_game
     for key in ("ArrowLeft", "ArrowRight", "KeyA"):
@@ -83,6 +88,7 @@ def test_keys_that_steer_do_nothing_else(page_in_game: GamePage) -> None:
         assert page.evaluate("last.defaultPrevented") is is_used
 
 
+@pytest.mark.only_browser("chromium")
 def test_shortcuts_are_left_to_the_browser(page_in_game: GamePage) -> None:
     page = page_in_game
     page.evaluate("addEventListener('keydown', (event) => (window.last = event))")
@@ -110,6 +116,7 @@ def test_a_text_field_keeps_its_keys(page_in_game: GamePage) -> None:
     page.expect_sent((-1, 0), (0, 0))
 
 
+@pytest.mark.only_browser("chromium")
 def test_keys_of_other_keyboards_steer(page_in_game: GamePage) -> None:
     page = page_in_game
     for code, key, heading in (
@@ -124,6 +131,7 @@ def test_keys_of_other_keyboards_steer(page_in_game: GamePage) -> None:
         assert page.sent[-1] == (0, 0)
 
 
+@pytest.mark.only_browser("chromium")
 def test_other_keys_do_not_steer(page_in_game: GamePage) -> None:
     page = page_in_game
     for code, key in (("Numpad4", "4"), ("KeyZ", "w"), ("", "Unidentified"), ("", "Shift")):
@@ -154,6 +162,7 @@ def test_lost_focus_releases_everything(page_in_game: GamePage) -> None:
     page.expect_sent()
 
 
+@pytest.mark.only_browser("chromium")
 def test_a_hidden_page_releases_everything(page_in_game: GamePage) -> None:
     page = page_in_game
     page.keyboard.down("ArrowLeft")

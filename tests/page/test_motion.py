@@ -3,6 +3,8 @@
 import statistics
 from itertools import pairwise
 
+import pytest
+
 from tests.harness.page import TICK, GamePage
 from tests.harness.player import Player
 
@@ -29,6 +31,7 @@ def test_others_glide_between_states(page_in_game: GamePage) -> None:
     assert len(between) > len(moved) / 5
 
 
+@pytest.mark.only_browser("chromium")
 def test_a_step_takes_a_bit_more_than_a_tick_after_any_pause(page_in_game: GamePage) -> None:
     page = page_in_game
     other, color = join_in_view(page)
@@ -70,6 +73,7 @@ def test_late_states_are_caught_up_with_without_a_jump(page_in_game: GamePage) -
     assert max(speeds) < 2 * 10 / TICK  # within a tick or two, it would jump
 
 
+@pytest.mark.only_browser("chromium")
 def test_the_place_of_a_newcomer_is_not_reached_by_a_glide(page_in_game: GamePage) -> None:
     page = page_in_game
     page.show_all_frames()

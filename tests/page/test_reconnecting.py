@@ -110,6 +110,7 @@ def test_a_page_that_was_blocked_stays_in_the_game(open_page: OpenPage) -> None:
     assert [text for _, text in page.evaluate("said")][-1] == "You are player 1"
 
 
+@pytest.mark.only_browser("chromium")
 def test_the_reason_is_shown_until_the_game_goes_on(
     open_page: OpenPage, server: Server, start_server: StartServer
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_connection_that_never_opens_is_given_up(open_page: OpenPage, server: 
     expect(page.status).to_contain_text("can't be reached")
 
 
+@pytest.mark.only_browser("chromium")
 def test_a_server_that_hangs_up_at_once_is_tried_less_and_less(page_in_game: GamePage) -> None:
     page = page_in_game
     page.evaluate(
@@ -258,6 +260,7 @@ def test_a_full_game_is_reported_and_joined_once_there_is_room(
     expect(page.status).to_contain_text("You are player 2 · 1 online")
 
 
+@pytest.mark.only_browser("chromium")
 def test_a_full_game_that_is_gone_is_no_longer_full(
     open_page: OpenPage, start_server: StartServer
 ) -> None:
@@ -295,6 +298,7 @@ def test_a_server_that_is_not_a_game_is_reported_and_not_tried_again(
         assert page.reconnection_waits() == []
 
 
+@pytest.mark.only_browser("chromium")
 def test_unknown_messages_are_ignored(page_in_game: GamePage) -> None:
     assert page_in_game.evaluate(
         """() => {
