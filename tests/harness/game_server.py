@@ -67,6 +67,15 @@ def handshake(headers: str = "") -> bytes:
     return "".join(f"{line}\r\n" for line in lines if line).encode() + b"\r\n"
 
 
+def free_ports(number: int) -> list[int]:
+    """Return ports that were free a moment ago, for programs that can't choose one."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
 def with_open_files(number: int) -> tuple[str, ...]:
     """Return the prefix of a command that lets a process have this many open files."""
     return ("sh", "-c", f'ulimit -n {number} && exec "$@"', "sh")
@@ -95,7 +104,7 @@ class Server:
         except BaseException:  # such as KeyboardInterrupt
             self.stop()
             raise
-        link = re.search(r"listening: open http://\S*:(\d+)/", self.log())
+        link = re.search(r"listening: open http://.*:(\d+)/", self.log())
         self.port = int(link[1]) if link else port
         self.url = f"ws://127.0.0.1:{self.port}"
         self.page_url = f"http://127.0.0.1:{self.port}/"

@@ -11,7 +11,7 @@ from typing import Any
 
 import trustme
 
-from tests.harness.game_server import handshake
+from tests.harness.game_server import free_ports, handshake
 from tests.harness.player import Player
 from tests.harness.readme import block
 from tests.harness.waiting import PATIENCE, missing, wait_until
@@ -50,15 +50,6 @@ def has_ipv6() -> bool:
             return True
     except OSError:
         return False
-
-
-def free_ports(number: int) -> list[int]:
-    """Return ports that were free a moment ago, for programs that can't choose one."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 class Nginx:

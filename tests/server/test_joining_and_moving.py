@@ -75,6 +75,20 @@ def test_a_full_game_refuses_players_until_there_is_room(start_server: StartServ
     assert server.join().id == "3"
 
 
+def test_a_place_and_a_color_are_free_before_the_next_tick(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    program = edited_server(tmp_path / "slow", TICK_RATE="1")
+    server = start_server("--max-players", "2", program=program)
+    first, second = server.join(), server.join()
+    color = first.wait_for_players(2)[second.id][2]
+    # That was a tick, so the next one is a second away.
+    second.close()
+    wait_until(lambda: "player 2 left" in server.log())
+    third = server.join()
+    assert first.wait_for(lambda state: third.id in state)[third.id][2] == color
+
+
 # --- Moving ---
 
 

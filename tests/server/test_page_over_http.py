@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.conftest import StartServer
 from tests.harness.browser import launch_arguments
-from tests.harness.game_server import ROOT, Server, edited_server
+from tests.harness.game_server import ROOT, Server, edited_server, free_ports
 from tests.harness.player import Player
 from tests.harness.waiting import PATIENCE, missing, wait_until
 
@@ -53,11 +53,15 @@ def test_other_methods_are_not_found(game: Server, method: str) -> None:
 
 
 def test_a_head_request_gets_the_headers_alone(game: Server) -> None:
-    _, page_headers, page = request(game, "/")
-    status, headers, body = request(game, "/", "HEAD")
-    assert (status, body) == (200, b"")
-    assert int(headers["Content-Length"]) == len(page)
-    assert headers.items() == page_headers.items()
+    _, headers, _ = request(game, "/")
+    # On a raw connection, because http.client doesn't read what follows the headers.
+    with game.connect_raw(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n") as raw:
+        answer = b"".join(iter(lambda: raw.recv(4096), b""))
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    assert head.startswith("HTTP/1.1 200 OK\r\n")
+    for name in ("Content-Type", "Content-Length", "Cache-Control"):
+        assert f"{name}: {headers[name]}" in head
+    assert body == ""
 
 
 def test_a_browser_with_many_cookies_gets_the_page(game: Server) -> None:
@@ -116,7 +120,7 @@ def test_the_printed_link_can_be_opened(start_server: StartServer, host: str) ->
     if ":" in host:
         need_ipv6()
     # With port 0, IPv4 and IPv6 would get ports of their own.
-    server = start_server("--host", host, port=8767)
+    server = start_server("--host", host, port=free_ports(1)[0])
     links = re.findall(r"http://\S+/", server.log())
     assert links
     for link in links:
@@ -127,7 +131,7 @@ def test_the_printed_link_can_be_opened(start_server: StartServer, host: str) ->
 
 def test_an_empty_host_listens_on_ipv4_and_ipv6(start_server: StartServer) -> None:
     need_ipv6()
-    server = start_server("--host", "", port=8766)
+    server = start_server("--host", "", port=free_ports(1)[0])
     for host in ("127.0.0.1", "[::1]"):
         with Player(f"ws://{host}:{server.port}") as player:
             assert player.state()
@@ -185,12 +189,44 @@ def test_a_friend_on_the_network_needs_only_the_printed_link(
     wait_until(lambda: "10.203.0.2: player 1 joined" in server.log())
 
 
+def named_host(namespace: str, hosts: Path, *addresses: str) -> tuple[str, ...]:
+    """Return the prefix of a command that runs on a host whose name has these addresses."""
+    hosts.write_text("".join(f"{address} game-host\n" for address in addresses))
+    rename = f'mount --bind "{hosts}" /etc/hosts && hostname game-host && exec "$@"'
+    unshare = ("unshare", "--mount", "--uts", "sh", "-c", rename, "sh")
+    return ("ip", "netns", "exec", namespace, *unshare)
+
+
+@pytest.mark.parametrize(
+    ("has_way_out", "named", "expected"),
+    [
+        pytest.param(True, "127.0.1.1", ["10.203.0.1"], id="found by the way out"),
+        pytest.param(False, "10.203.0.1", ["10.203.0.1"], id="found by the host name"),
+        pytest.param(True, "10.99.0.1", ["10.203.0.1", "10.99.0.1"], id="two, as with a VPN"),
+        pytest.param(True, "10.203.0.1", ["10.203.0.1"], id="found twice"),
+    ],
+)
+def test_the_links_for_friends_have_every_known_address(
+    start_server: StartServer,
+    two_hosts: tuple[str, str],
+    tmp_path: Path,
+    has_way_out: bool,
+    named: str,
+    expected: list[str],
+) -> None:
+    if not has_way_out:
+        ip("-n", two_hosts[0], "route", "delete", "default")
+    prefix = named_host(two_hosts[0], tmp_path / "hosts", "127.0.0.1", named)
+    server = start_server("--host", "0.0.0.0", prefix=prefix)
+    links = " or ".join(f"http://{address}:{server.port}/" for address in expected)
+    assert server.log().endswith(f"listening: open {links}\n")
+
+
 def test_without_an_address_for_friends_the_log_says_so_in_words(
-    start_server: StartServer, two_hosts: tuple[str, str]
+    start_server: StartServer, two_hosts: tuple[str, str], tmp_path: Path
 ) -> None:
     ip("-n", two_hosts[0], "link", "delete", "veth0")
-    # A namespace of its own for the host's name as well, so that it has no address either.
-    unshare = ("unshare", "--uts", "ip", "netns", "exec", two_hosts[0])
-    rename = ("sh", "-c", 'hostname nowhere.invalid; exec "$@"', "sh")
-    server = start_server("--host", "0.0.0.0", prefix=(*unshare, *rename))
-    assert re.search(r"open http://<this machine's address>:\d+/", server.log())
+    prefix = named_host(two_hosts[0], tmp_path / "hosts", "127.0.0.1")
+    server = start_server("--host", "0.0.0.0", prefix=prefix)
+    words = "http://<this machine's address>"
+    assert server.log().endswith(f"listening: open {words}:{server.port}/\n")
