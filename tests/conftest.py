@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error
+from playwright.sync_api import Browser, Error
 
 from tests.harness.browser import INSTALL, launch_arguments
 from tests.harness.game_server import PLACED, Server, edited_server, running
-from tests.harness.page import FRAME_GAP, PAGE, PROBE, GamePage, OpenPage
 from tests.harness.relay import Link, Relay
 from tests.harness.waiting import missing, wait_until
 
@@ -137,34 +136,3 @@ def launch_browser(
             missing(f"{INSTALL[browser_name]}: {error.message.splitlines()[0]}")
 
     return launch
-
-
-@pytest.fixture
-def open_page(new_context: Callable[..., BrowserContext], game: Server) -> Iterator[OpenPage]:
-    """Open client.html from its file. At the end, no script of it may have failed.
-
-    It plays on `game` unless the test gives another server or a query. The options are those of
-    Playwright's new_context(), such as viewport.
-    """
-    pages: list[GamePage] = []
-
-    def open_page(query: str | None = None, *, server: Server = game, **options: Any) -> GamePage:
-        context = new_context(**{"viewport": {"width": 640, "height": 520}, **options})
-        context.add_init_script(path=PROBE)
-        context.add_init_script(f"window.frameGap = {FRAME_GAP}")
-        pages.append(GamePage(context.new_page(), server))
-        query = f"?server={server.url}" if query is None else query
-        pages[-1].page.goto(PAGE.as_uri() + query)
-        return pages[-1]
-
-    yield open_page
-    errors = [error for page in pages for error in page.errors]
-    for page in pages:
-        page.page.context.close()
-    assert errors == []
-
-
-@pytest.fixture
-def page_in_game(open_page: OpenPage) -> GamePage:
-    """A page that plays, alone in the game."""
-    return open_page().playing()

@@ -16,14 +16,13 @@ TICK = 1000 / 30  # milliseconds
 SILENCE = 3000  # milliseconds without a message after which the page gives a connection up
 OPENING_LIMIT = 10000  # milliseconds until the welcome, after which it does so, too
 FRAME_GAP = 100  # milliseconds; see probe.js
+KEYS = ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "KeyA", "KeyD", "KeyW", "KeyS")
 
 
 class OpenPage(Protocol):
     """The type of the fixture `open_page`."""
 
-    def __call__(
-        self, query: str | None = None, *, server: Server = ..., **options: Any
-    ) -> "GamePage": ...
+    def __call__(self, url: str = "", *, server: Server = ..., **options: Any) -> "GamePage": ...
 
 
 class GamePage:
@@ -49,6 +48,13 @@ class GamePage:
         expect(self.status).to_contain_text("You are player", timeout=PATIENCE * 1000)
         self.wait(lambda: self.id in self.state())
         return self
+
+    def leave(self) -> None:
+        """Release everything and leave the game, without the page trying again."""
+        for key in KEYS:
+            self.keyboard.up(key)
+        self.page.mouse.up()
+        self.evaluate("leave()")
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
         return self.page.evaluate(script, argument)
@@ -85,6 +91,21 @@ class GamePage:
         """Draw what has arrived, and forget the messages and frames so far."""
         self.wait_for_frames(2)
         self.evaluate("frames.length = messages.length = 0")
+
+    def show(self, players: State) -> None:
+        """Show players that no server sent, at once and without glides, and no others from now on.
+
+        After three seconds the page would miss its server.
+        """
+        self.evaluate(
+            """(newPlayers) => {
+                window.gap = Infinity;
+                for (const players of [{}, newPlayers]) {
+                    sockets.at(-1).onmessage({ data: JSON.stringify({ type: "state", players }) });
+                }
+            }""",
+            players,
+        )
 
     # --- What it sent and got ---
 

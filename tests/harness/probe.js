@@ -43,6 +43,13 @@
     }
   };
 
+  window.leave = () => {
+    for (const socket of sockets) {
+      socket.onclose = null; // the page would connect again
+      socket.close();
+    }
+  };
+
   const { setTimeout, requestAnimationFrame } = window;
   window.setTimeout = (callback, wait) => {
     waits.push(wait);

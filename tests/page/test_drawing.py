@@ -5,7 +5,6 @@ import base64
 import pytest
 from playwright.sync_api import expect
 
-from tests.harness.game_server import Server
 from tests.harness.page import GamePage, OpenPage
 
 WHITE = "#ffffff"
@@ -51,70 +50,39 @@ def drag_over_status(page: GamePage) -> str:
 # --- The squares ---
 
 
-def test_each_player_is_a_square_of_its_color_with_its_id(page_in_game: GamePage) -> None:
-    page = page_in_game
+def test_each_player_is_a_square_of_its_color_with_its_id(page: GamePage) -> None:
     other = page.server.join()
     page.wait(lambda: other.id in page.state())
     page.wait_for_frames()
-    for x, y, color in page.state().values():
+    for player_id, (x, y, color) in page.state().items():
         corners = [(x + right, y + down) for right in (1.5, 28) for down in (1.5, 28)]
         assert set(page.pixels(*corners, (x + 15, y + 4))) == {color}
         row = page.pixels(*((x + 4 + step / 2, y + 15) for step in range(44)))
         assert len(set(row)) > 1  # something is written there
         outside = [(x - 1.5, y + 15), (x + 31.5, y + 15), (x + 15, y - 1.5), (x + 15, y + 31.5)]
         assert color not in page.pixels(*outside)
-
-
-@pytest.mark.only_browser("chromium")
-def test_a_player_who_left_is_not_drawn(page_in_game: GamePage) -> None:
-    page = page_in_game
-    other = page.server.join()
-    page.wait(lambda: other.id in page.state())
-    page.wait_for_frames()
+        assert has_white_sides(page, x, y) == [player_id == page.id] * 4
     x, y, color = page.state()[other.id]
-    assert page.pixels((x + 15, y + 4)) == [color]
     page.server.disconnect_players()
     page.wait(lambda: other.id not in page.state())
     page.wait_for_frames()
     assert page.pixels((x + 15, y + 4)) != [color]
 
 
-def test_only_your_own_square_has_a_white_outline(page_in_game: GamePage) -> None:
-    page = page_in_game
-    other = page.server.join()
-    page.wait(lambda: other.id in page.state())
-    page.wait_for_frames()
-    assert all(has_white_sides(page, *page.position()))
-    x, y, _ = page.state()[other.id]
-    assert not any(has_white_sides(page, x, y))
-
-
-def test_your_own_square_is_on_top_and_its_outline_is_whole_in_a_corner(
-    page_in_game: GamePage,
-) -> None:
-    page = page_in_game
-    other = page.server.join()
-    for dx, dy, x, y in ((-1, -1, 0, 0), (1, 1, 770, 570)):
-        keys = ("ArrowLeft" if dx < 0 else "ArrowRight", "ArrowUp" if dy < 0 else "ArrowDown")
-        other.move(dx, dy)
-        for key in keys:
-            page.keyboard.down(key)
-        corner = {(x, y)}
-        page.wait(lambda: {(x, y) for x, y, _ in page.state().values()} == corner)  # noqa: B023
-        for key in keys:
-            page.keyboard.up(key)
-        page.wait_for_frames(5)
-        assert page.pixels((x + 15, y + 6)) == [page.color]
+@pytest.mark.only_browser("chromium")
+def test_your_own_square_is_on_top_and_its_outline_is_whole_in_a_corner(page: GamePage) -> None:
+    for x, y in ((0, 0), (770, 570)):
+        page.show({page.id: [x, y, "#123456"], "99": [x, y, "#abcdef"]})
+        page.wait_for_frames()
+        assert page.pixels((x + 15, y + 6)) == ["#123456"]
         assert all(has_white_sides(page, x, y))
 
 
 # --- The canvas ---
 
 
-@pytest.mark.parametrize("density", [1, 2, 2.5])
-def test_the_canvas_fits_the_window_keeps_its_shape_and_is_sharp(
-    open_page: OpenPage, density: float
-) -> None:
+def test_the_canvas_fits_the_window_keeps_its_shape_and_is_sharp(open_page: OpenPage) -> None:
+    density = 2.5
     page = open_page(device_scale_factor=density).playing()
     page.evaluate("window.frameGap = 0")
     measure = """() => {
@@ -122,7 +90,7 @@ def test_the_canvas_fits_the_window_keeps_its_shape_and_is_sharp(
         const { left, top, right, bottom } = canvas.getBoundingClientRect();
         return [left, top, right, bottom, canvas.width, canvas.height];
     }"""
-    for width, height in ((640, 520), (390, 844), (844, 390), (320, 320)):
+    for width, height in ((390, 844), (844, 390), (320, 320)):
         page.page.set_viewport_size({"width": width, "height": height})
         page.wait(lambda: page.evaluate("innerWidth") == width)  # noqa: B023
         page.wait_for_frames()
@@ -144,6 +112,7 @@ def test_the_canvas_fits_the_window_keeps_its_shape_and_is_sharp(
         assert status["y"] + status["height"] <= height
 
 
+@pytest.mark.only_browser("chromium")
 def test_forced_colors_keep_the_outline_visible(open_page: OpenPage) -> None:
     page = open_page(forced_colors="active", color_scheme="light").playing()
     page.wait_for_frames()
@@ -170,54 +139,37 @@ def test_forced_colors_keep_the_outline_visible(open_page: OpenPage) -> None:
 # --- The hint and the status line ---
 
 
-def test_a_hint_explains_keys_and_pointer_until_the_first_move(page_in_game: GamePage) -> None:
-    hint = page_in_game.page.get_by_text("arrow keys")
+@pytest.mark.only_browser("chromium")
+def test_a_hint_beside_your_square_explains_keys_and_pointer_until_you_move(
+    page: GamePage,
+) -> None:
+    hint = page.page.locator("#hint")
+    expect(hint).to_contain_text("Arrow keys or WASD, or press and hold")
+    for y, is_below in ((0, True), (570, False)):
+        page.show({page.id: [385, y, "#123456"]})
+        assert (center(page, "#hint")[1] > 300) == is_below
     expect(hint).to_be_visible()
-    expect(hint).to_contain_text("press and hold")
-    page_in_game.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
     expect(hint).to_be_hidden()
 
 
-@pytest.mark.only_browser("chromium")
-def test_the_hint_does_not_cover_your_square(page_in_game: GamePage) -> None:
-    page = page_in_game
-    for dy, wall in ((-1, 0), (1, 570)):
-        # A key would hide the hint.
-        page.evaluate(f'sockets[0].send(\'{{"type":"move","dx":0,"dy":{dy}}}\')')
-        page.wait(lambda: page.position()[1] == wall)  # noqa: B023
-        assert (center(page, "#hint")[1] > 300) == (wall == 0)
-
-
-def test_bad_news_is_shown_on_the_field_instead_of_the_hint(
-    open_page: OpenPage, server: Server
-) -> None:
-    page = open_page(server=server).playing()
+def test_bad_news_is_shown_on_the_field_instead_of_the_hint(page: GamePage) -> None:
     assert center(page, "#status")[1] > 600
-    page.evaluate("sockets[0].send('{}')")
+    assert drag_over_status(page) == ""
+    page.evaluate("hint.hidden = false; sockets[0].send('{}')")
     expect(page.status).to_contain_text("expected")
     assert center(page, "#status") == pytest.approx((400, 300), abs=15)
     expect(page.page.locator("#hint")).to_be_hidden()
     assert "isconnected: e" in drag_over_status(page)  # it can be copied
 
 
-def test_dragging_on_the_page_in_a_game_selects_nothing(page_in_game: GamePage) -> None:
-    assert drag_over_status(page_in_game) == ""
-
-
 @pytest.mark.only_browser("chromium")
-def test_the_status_line_says_who_you_are_and_how_many_are_online(page_in_game: GamePage) -> None:
-    page = page_in_game
-    expect(page.status).to_contain_text(f"You are player {page.id} · 1 online · ")
-    page.server.join()
-    expect(page.status).to_contain_text(f"You are player {page.id} · 2 online · ")
-
-
-def test_screen_readers_announce_only_changes(page_in_game: GamePage) -> None:
-    page = page_in_game
+def test_screen_readers_announce_only_who_you_are_and_losses(page: GamePage) -> None:
     expect(page.page.get_by_role("status")).to_have_text(f"You are player {page.id}")
+    expect(page.status).to_contain_text(f"You are player {page.id} · 1 online · ")
     page.evaluate("said.length = 0")
     page.server.join().move(1, 0)
-    expect(page.status).to_contain_text("2 online")
+    expect(page.status).to_contain_text(f"You are player {page.id} · 2 online · ")
     page.wait_for_states(10)
     page.server.disconnect_players()
     expect(page.status).to_contain_text("1 online")
