@@ -156,7 +156,8 @@ def test_a_hint_beside_your_square_explains_keys_and_pointer_until_you_move(
 def test_bad_news_is_shown_on_the_field_instead_of_the_hint(page: GamePage) -> None:
     assert center(page, "#status")[1] > 600
     assert drag_over_status(page) == ""
-    page.evaluate("hint.hidden = false; sockets[0].send('{}')")
+    page.evaluate("hint.hidden = false")  # the mouse has hidden it
+    page.evaluate("sockets[0].send('{}')")
     expect(page.status).to_contain_text("expected")
     assert center(page, "#status") == pytest.approx((400, 300), abs=15)
     expect(page.page.locator("#hint")).to_be_hidden()
