@@ -26,8 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests for `--dist loadgroup`, and start those that take longest first.
 
-    Two workers share the tests of a browser, which then starts only twice. Other tests share the
-    server of their module, except slow ones.
+    Two workers share the tests in Chromium, and one has those in Firefox, which takes long to start.
+    Other tests share the server of their module, except slow ones.
     """
     numbers: Counter[str] = Counter()
     for item in items:
@@ -35,7 +35,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         browser_name = callspec.params.get("browser_name") if callspec else None
         if browser_name:
             numbers[browser_name] += 1
-            group = f"{browser_name}-{numbers[browser_name] % 2}"
+            workers = 2 if browser_name == "chromium" else 1
+            group = f"{browser_name}-{numbers[browser_name] % workers}"
             item.add_marker(pytest.mark.xdist_group(group))
         elif not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from playwright.sync_api import Error, Page, expect
 
@@ -17,12 +17,6 @@ SILENCE = 3000  # milliseconds without a message after which the page gives a co
 OPENING_LIMIT = 10000  # milliseconds until the welcome, after which it does so, too
 FRAME_GAP = 100  # milliseconds; see probe.js
 KEYS = ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "KeyA", "KeyD", "KeyW", "KeyS")
-
-
-class OpenPage(Protocol):
-    """The type of the fixture `open_page`."""
-
-    def __call__(self, url: str = "", *, server: Server = ..., **options: Any) -> "GamePage": ...
 
 
 class GamePage:
@@ -190,3 +184,6 @@ class GamePage:
             }"""
         )
         return left + x * width / 800, top + y * width / 800
+
+
+OpenPage = Callable[..., GamePage]  # the type of the fixture `open_page`

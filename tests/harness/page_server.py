@@ -1,11 +1,9 @@
-"""Servers that are not the game's: a web server with client.html, and others."""
+"""A web server with client.html."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-from websockets.sync.server import ServerConnection, serve
 
 from tests.harness.page import PAGE
 
@@ -35,18 +33,3 @@ def web_server() -> Iterator[str]:
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
-
-
-@contextmanager
-def greeter(greeting: str) -> Iterator[str]:
-    """Run a WebSocket server that sends a greeting, as no game does. The value is its address."""
-
-    def greet(connection: ServerConnection) -> None:
-        connection.send(greeting)
-        connection.recv()
-
-    with serve(greet, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
-    thread.join()

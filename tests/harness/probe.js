@@ -24,7 +24,6 @@
       sockets.push(this);
       this.addEventListener("message", (event) => {
         const now = performance.now();
-        if (!event.data.startsWith("{")) return; // not from a game server
         const message = JSON.parse(event.data);
         if (message.type === "state") {
           if (now - lastStateAt < gap) return event.stopImmediatePropagation();
@@ -44,10 +43,8 @@
   };
 
   window.leave = () => {
-    for (const socket of sockets) {
-      socket.onclose = null; // the page would connect again
-      socket.close();
-    }
+    window.WebSocket = null; // so the page gives up
+    for (const socket of sockets) socket.close();
   };
 
   const { setTimeout, requestAnimationFrame } = window;

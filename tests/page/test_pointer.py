@@ -158,20 +158,12 @@ def test_a_held_pointer_leads_the_next_player_too(page: GamePage) -> None:
 # --- Fingers ---
 
 
-class Fingers:
-    """Fingers on the page, which touch places of the world."""
-
-    def __init__(self, page: GamePage) -> None:
-        self.page = page
-        self.session = page.page.context.new_cdp_session(page.page)
-
-    def touch(self, event: str, **places: tuple[float, float]) -> None:
-        """Send an event with the places of fingers, by name. Without any, it ends all touches."""
-        points = []
-        for name, place in places.items():
-            x, y = self.page.on_page(*place)
-            points.append({"x": x, "y": y, "id": ord(name[0])})
-        self.session.send("Input.dispatchTouchEvent", {"type": event, "touchPoints": points})
+def touch(page: GamePage, event: str, *places: tuple[float, float]) -> None:
+    """Let fingers touch places of the world. Without any, the event ends all touches."""
+    points = [page.on_page(*place) for place in places]
+    touch_points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+    session = page.page.context.new_cdp_session(page.page)
+    session.send("Input.dispatchTouchEvent", {"type": event, "touchPoints": touch_points})
 
 
 @pytest.mark.only_browser("chromium")
@@ -179,26 +171,25 @@ def test_fingers_lead_from_anywhere_until_they_are_lifted(open_page: OpenPage) -
     page = open_page(
         viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
     ).playing()
-    fingers = Fingers(page)
-    fingers.touch("touchStart", a=(550, -300))  # above the field
+    touch(page, "touchStart", (550, -300))  # above the field
     wait_for_heading(page, 1, -1)
     for y in (200, 500, 640, 700):  # down to below the field
-        fingers.touch("touchMove", a=(20, y))
+        touch(page, "touchMove", (20, y))
     wait_for_heading(page, -1, 1)
-    fingers.touch("touchMove", a=MIDDLE)
+    touch(page, "touchMove", MIDDLE)
     page.wait(lambda: near(page, *MIDDLE))
-    fingers.touch("touchEnd")
+    touch(page, "touchEnd")
     wait_for_heading(page, 0, 0)
     expect(page.status).to_contain_text("You are player")
     assert page.evaluate("[scrollX, scrollY, visualViewport.scale]") == [0, 0, 1]
 
     page.forget_sent()
     left, right = (20, 300), (780, 300)
-    fingers.touch("touchStart", a=left)
-    fingers.touch("touchStart", a=left, b=right)
+    touch(page, "touchStart", left)
+    touch(page, "touchStart", left, right)
     page.wait_for_frames()
     assert {dx for dx, _ in page.sent} == {-1}
-    fingers.touch("touchEnd", a=left)  # so the other leads
+    touch(page, "touchEnd", left)  # so the other leads
     page.wait(lambda: page.sent[-1][0] == 1)
-    fingers.touch("touchCancel")
+    touch(page, "touchCancel")
     wait_for_heading(page, 0, 0)
