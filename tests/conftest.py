@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests for `--dist loadgroup`, and start those that take longest first.
 
-    Two workers share the tests in Chromium, and one has those in Firefox, which takes long to start.
+    Two workers share the tests in Chromium. One has those in Firefox, which takes long to start.
     Other tests share the server of their module, except slow ones.
     """
     numbers: Counter[str] = Counter()

@@ -57,7 +57,7 @@ class GamePage:
         """Wait for a condition while the browser's events are handled."""
 
         def check() -> Any:
-            self.page.wait_for_timeout(30)
+            self.page.wait_for_timeout(50)
             return condition()
 
         return wait_until(check, timeout)

@@ -1,7 +1,7 @@
 """The mouse and fingers lead your square."""
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import CDPSession, expect
 
 from tests.harness.page import TICK, GamePage, OpenPage
 
@@ -158,11 +158,9 @@ def test_a_held_pointer_leads_the_next_player_too(page: GamePage) -> None:
 # --- Fingers ---
 
 
-def touch(page: GamePage, event: str, *places: tuple[float, float]) -> None:
-    """Let fingers touch places of the world. Without any, the event ends all touches."""
-    points = [page.on_page(*place) for place in places]
+def touch(session: CDPSession, event: str, *points: tuple[float, float]) -> None:
+    """Let fingers touch points of the page. Without any, the event ends all touches."""
     touch_points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
-    session = page.page.context.new_cdp_session(page.page)
     session.send("Input.dispatchTouchEvent", {"type": event, "touchPoints": touch_points})
 
 
@@ -171,25 +169,26 @@ def test_fingers_lead_from_anywhere_until_they_are_lifted(open_page: OpenPage) -
     page = open_page(
         viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True
     ).playing()
-    touch(page, "touchStart", (550, -300))  # above the field
+    session = page.page.context.new_cdp_session(page.page)
+    touch(session, "touchStart", page.on_page(550, -300))  # above the field
     wait_for_heading(page, 1, -1)
     for y in (200, 500, 640, 700):  # down to below the field
-        touch(page, "touchMove", (20, y))
+        touch(session, "touchMove", page.on_page(20, y))
     wait_for_heading(page, -1, 1)
-    touch(page, "touchMove", MIDDLE)
+    touch(session, "touchMove", page.on_page(*MIDDLE))
     page.wait(lambda: near(page, *MIDDLE))
-    touch(page, "touchEnd")
+    touch(session, "touchEnd")
     wait_for_heading(page, 0, 0)
     expect(page.status).to_contain_text("You are player")
     assert page.evaluate("[scrollX, scrollY, visualViewport.scale]") == [0, 0, 1]
 
     page.forget_sent()
-    left, right = (20, 300), (780, 300)
-    touch(page, "touchStart", left)
-    touch(page, "touchStart", left, right)
+    left, right = page.on_page(20, 300), page.on_page(780, 300)
+    touch(session, "touchStart", left)
+    touch(session, "touchStart", left, right)
     page.wait_for_frames()
     assert {dx for dx, _ in page.sent} == {-1}
-    touch(page, "touchEnd", left)  # so the other leads
+    touch(session, "touchEnd", left)  # so the other leads
     page.wait(lambda: page.sent[-1][0] == 1)
-    touch(page, "touchCancel")
+    touch(session, "touchCancel")
     wait_for_heading(page, 0, 0)
