@@ -144,10 +144,6 @@ class GamePage:
             if time > since and message.get("players", {}).get(player_id, [None])[0] == x
         )
 
-    def reconnection_waits(self) -> list[float]:
-        """Return the milliseconds that it waited before each new connection."""
-        return [wait for wait in self.evaluate("waits") if wait != OPENING_LIMIT]
-
     # --- What it draws ---
 
     def drawn(self, color: str) -> list[tuple[float, float, float]]:

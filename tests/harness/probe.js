@@ -7,7 +7,7 @@
   window.lastState = { players: {} };
   window.states = 0; // how many states arrived
   window.said = []; // what the status line said, as [time, text]
-  window.waits = []; // the milliseconds of the timers that it set
+  window.waits = []; // the milliseconds before each new connection
   window.frames = []; // the frames that it drew, as [time, places]; places: [x, y] by color
 
   // Tests may set these.
@@ -15,7 +15,7 @@
   window.pace = 1; // how much longer its timers take than it asked for
   window.frameGap = 0; // extra milliseconds between two frames; drawing is what costs the most
 
-  const OPENING_LIMIT = 10000; // milliseconds of the timer whose pace never changes
+  const OPENING_LIMIT = 10000; // milliseconds of the timer for the welcome, which is kept as it is
 
   let lastStateAt = -Infinity;
   window.WebSocket = class extends WebSocket {
@@ -49,8 +49,9 @@
 
   const { setTimeout, requestAnimationFrame } = window;
   window.setTimeout = (callback, wait) => {
+    if (wait === OPENING_LIMIT) return setTimeout(callback, wait);
     waits.push(wait);
-    return setTimeout(callback, wait === OPENING_LIMIT ? wait : wait * pace);
+    return setTimeout(callback, wait * pace);
   };
 
   let drawn = {}; // the places in the current frame

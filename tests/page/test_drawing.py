@@ -8,19 +8,11 @@ from tests.harness.page import GamePage, OpenPage
 WHITE = "#ffffff"
 
 
-def center(page: GamePage, selector: str) -> tuple[float, float]:
-    """Return the middle of an element, as a place of the world."""
-    x, y = page.evaluate(
-        """(selector) => {
-            const field = document.querySelector("canvas").getBoundingClientRect();
-            const box = document.querySelector(selector).getBoundingClientRect();
-            const x = (box.left + box.right) / 2 - field.left;
-            const y = (box.top + box.bottom) / 2 - field.top;
-            return [(x * 800) / field.width, (y * 800) / field.width];
-        }""",
-        selector,
-    )
-    return x, y
+def middle(page: GamePage, selector: str) -> float:
+    """Return how far down the page the middle of an element is."""
+    box = page.page.locator(selector).bounding_box()
+    assert box
+    return box["y"] + box["height"] / 2
 
 
 def has_white_sides(page: GamePage, x: float, y: float) -> list[bool]:
@@ -128,19 +120,19 @@ def test_a_hint_beside_your_square_explains_keys_and_pointer_until_you_move(
     expect(hint).to_contain_text("Arrow keys or WASD, or press and hold")
     for y, is_below in ((0, True), (570, False)):
         page.show({page.id: [385, y, "#123456"]})
-        assert (center(page, "#hint")[1] > 300) == is_below
+        assert (middle(page, "#hint") > middle(page, "canvas")) == is_below
     expect(hint).to_be_visible()
     page.keyboard.press("ArrowUp")
     expect(hint).to_be_hidden()
 
 
 def test_bad_news_is_shown_on_the_field_instead_of_the_hint(page: GamePage) -> None:
-    assert center(page, "#status")[1] > 600
+    assert middle(page, "#status") > 480
     assert drag_over_status(page) == ""
     page.evaluate("hint.hidden = false")  # the mouse has hidden it
     page.evaluate("sockets[0].send('{}')")
     expect(page.status).to_contain_text("expected")
-    assert center(page, "#status") == pytest.approx((400, 300), abs=15)
+    assert middle(page, "#status") == pytest.approx(middle(page, "canvas"), abs=15)
     expect(page.page.locator("#hint")).to_be_hidden()
     assert "isconnected: e" in drag_over_status(page)  # it can be copied
 

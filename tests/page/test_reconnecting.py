@@ -17,10 +17,6 @@ WAITS = (0, 500, 1000, 2000, 4000, 5000, 5000)
 StartServer = Callable[..., Server]
 
 
-def opacity(page: GamePage) -> float:
-    return float(page.evaluate("getComputedStyle(document.querySelector('canvas')).opacity"))
-
-
 def sockets(page: GamePage) -> int:
     """Return how many WebSockets the page has opened."""
     return int(page.evaluate("sockets.length"))
@@ -28,8 +24,9 @@ def sockets(page: GamePage) -> int:
 
 def wait_for_tries(page: GamePage, number: int) -> list[float]:
     """Wait until the page has planned this many tries. Return the milliseconds before each."""
-    page.wait(lambda: len(page.reconnection_waits()) >= number)
-    return page.reconnection_waits()[:number]
+    page.wait(lambda: len(page.evaluate("waits")) >= number)
+    waits: list[float] = page.evaluate("waits")
+    return waits[:number]
 
 
 # --- A server that is lost ---
@@ -41,8 +38,9 @@ def test_a_restarted_server_is_found_again_and_held_keys_count(
     program = edited_server(tmp_path / "placed", insert=PLACED)
     server = start_server(program=program)
     page = open_page(server=server).playing()
+    canvas = page.page.locator("canvas")
     page.evaluate("window.pace = 0.1")
-    page.wait(lambda: opacity(page) == 1)
+    expect(canvas).to_have_css("opacity", "1")
     page.keyboard.down("ArrowUp")
     page.wait(lambda: page.position()[1] < 200)
     page.keyboard.up("ArrowUp")
@@ -52,7 +50,7 @@ def test_a_restarted_server_is_found_again_and_held_keys_count(
     assert server.interrupt() == 0
     expect(page.status).to_contain_text("Disconnected: the server has stopped.")
     expect(page.status).to_contain_text("Trying again")
-    page.wait(lambda: opacity(page) < 0.5)
+    expect(canvas).not_to_have_css("opacity", "1")
     wait_for_tries(page, 8)
     expect(page.status).to_contain_text("the server has stopped")
     # Firefox delays new sockets after failed ones. So the page asks over HTTP first.
@@ -65,7 +63,7 @@ def test_a_restarted_server_is_found_again_and_held_keys_count(
     page.playing()
     page.wait(lambda: page.position()[0] < 300)
     page.expect_sent((-1, 0))
-    page.wait(lambda: opacity(page) == 1)
+    expect(canvas).to_have_css("opacity", "1")
     # Another player with the same ID doesn't glide here from where the last one was.
     welcome, _ = page.evaluate("messages.findLast(([_, { type }]) => type === 'welcome')")
     assert all(abs(y - 285) <= 1 for time, _, y in page.drawn(page.color) if time > welcome)
@@ -130,7 +128,7 @@ def test_a_proxy_without_a_game_behind_it_is_no_answer(open_page: OpenPage) -> N
         page.evaluate("window.pace = 0.001")
         page.wait(lambda: sockets(page) == 3)
         # Only the first two tries and every 30th don't ask over HTTP whether the server is back.
-        assert len(page.reconnection_waits()) >= 30
+        assert len(page.evaluate("waits")) >= 30
 
 
 @pytest.mark.only_browser("chromium")
@@ -152,7 +150,7 @@ def test_a_server_that_hangs_up_at_once_is_tried_less_and_less(page: GamePage) -
     page.playing()
     page.wait_for_states(2)  # nobody moves, so the second comes a second after the first
     page.evaluate("sockets.at(-1).close()")
-    page.wait(lambda: page.reconnection_waits()[-1] == 0)
+    page.wait(lambda: page.evaluate("waits")[-1] == 0)
 
 
 @pytest.mark.only_browser("chromium")
@@ -170,7 +168,7 @@ def test_a_page_that_comes_back_tries_at_once(open_page: OpenPage, server: Serve
     for event in events:
         page.evaluate(event)
     page.wait_for_frames()
-    assert len(page.reconnection_waits()) == 2  # a hidden page doesn't try
+    assert len(page.evaluate("waits")) == 2  # a hidden page doesn't try
     page.evaluate("document.hidden = false")
     for number, event in enumerate(events, 3):
         page.evaluate(event)
