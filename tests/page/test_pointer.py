@@ -142,7 +142,7 @@ def test_keys_win_over_the_mouse_and_lost_focus_releases_it(page: GamePage) -> N
     page.keyboard.up("ArrowLeft")
     wait_for_heading(page, 1, 0)
     page.evaluate("dispatchEvent(new Event('blur'))")
-    page.expect_sent((1, 0), (-1, 0), (1, 0), (0, 0))
+    assert page.sent == [(1, 0), (-1, 0), (1, 0), (0, 0)]  # before it reaches the pointer
 
 
 @pytest.mark.only_browser("chromium")
