@@ -16,8 +16,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 from websockets import ConnectionClosed, InvalidStatus, WebSocketException
 
 from tests.harness.attack import FLOODS, attack
-from tests.harness.game_server import Server
-from tests.harness.nginx import NAME, Nginx, has_ipv6
+from tests.harness.game_server import Server, has_ipv6
+from tests.harness.nginx import NAME, Nginx
 from tests.harness.page import PROBE
 from tests.harness.player import Player, assert_others_play_on, walking
 from tests.harness.readme import block, unit_environment

@@ -3,7 +3,6 @@
 import http.client
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import trustme
 
-from tests.harness.game_server import free_ports, handshake
+from tests.harness.game_server import free_ports, handshake, has_ipv6
 from tests.harness.player import Player
 from tests.harness.readme import block
 from tests.harness.waiting import PATIENCE, missing, wait_until
@@ -41,15 +40,6 @@ def find_nginx() -> str:
     # On Debian, nginx is in /usr/sbin, which is not in every user's PATH.
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     return shutil.which("nginx", path=path) or missing("install nginx (Debian: nginx-light)")
-
-
-def has_ipv6() -> bool:
-    """Return whether this machine has the address ::1."""
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            return True
-    except OSError:
-        return False
 
 
 class Nginx:
