@@ -1,12 +1,13 @@
 """States are compressed once for everyone, and every kind of client sees the same."""
 
 import asyncio
+import itertools
 import json
 import random
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ OFFERS = {
     "none": None,
 }
 
-# Sends other messages between the states, to everyone. One could be taken for part of a state.
+# Sends everyone other messages between the states. One could be taken for part of a state.
 CHAT = """
 right_handler = Game.handler
 
@@ -41,8 +42,8 @@ right_handler = Game.handler
 async def chatting_handler(self, ws):
     async def chat():
         await asyncio.sleep(0.1)
-        for number in itertools.count():
-            for message in chat_messages(number):
+        while True:
+            for message in CHAT_MESSAGES:
                 await ws.send(message)
             await asyncio.sleep(0.3)
 
@@ -55,21 +56,9 @@ async def chatting_handler(self, ws):
 
 Game.handler = chatting_handler
 """
-CHAT_MESSAGES = '''
-import itertools
-
-
-def chat_messages(number):
-    """Return what everyone gets in one round of the chat."""
-    like_a_state = '{"type":"state","players":{"1":['
-    return [
-        f"text {number}",
-        b"binary %d" % number,
-        "",
-        f"long {number} " * 500,
-        [f"{number} in fragments", like_a_state],
-    ]
-'''
+LIKE_A_STATE = '{"type":"state","players":{"1":['
+CHAT_MESSAGES = ["text", b"binary", "", "long " * 500, ["in fragments", LIKE_A_STATE]]
+CHAT_AS_RECEIVED = [*CHAT_MESSAGES[:-1], "in fragments" + LIKE_A_STATE]
 
 
 class Listener:
@@ -118,23 +107,16 @@ class Listener:
         return [message for message in self.messages[1:] if message not in states]
 
 
-class Crowd:
-    """Bots that walk in a game."""
-
-    def __init__(self, server: Server, size: int) -> None:
-        self.server = server
-        self.size = size
-
-    async def __aenter__(self) -> None:
-        self.bots: list[Bot] = []
-        for _ in range(self.size):
-            _, bot = await ws_connect(Bot, self.server.url, extra_headers=OFFER)
-            assert isinstance(bot, Bot)
-            self.bots.append(bot)
-
-    async def __aexit__(self, *_: object) -> None:
-        for bot in self.bots:
-            bot.transport.disconnect()
+@asynccontextmanager
+async def crowd(server: Server, size: int) -> AsyncIterator[None]:
+    """Let bots walk in a game."""
+    transports = []
+    for _ in range(size):
+        transport, _ = await ws_connect(Bot, server.url, extra_headers=OFFER)
+        transports.append(transport)
+    yield
+    for transport in transports:
+        transport.disconnect()
 
 
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -164,7 +146,7 @@ async def play(server: Server) -> list[Listener]:
             await connections.enter_async_context(await each.join(server))
             group.create_task(each.listen())
         walks = [group.create_task(each.walk()) for each in listeners]
-        async with Crowd(server, 100):
+        async with crowd(server, 100):
             await until(lambda: size() == len(everyone) + 100)
             await asyncio.sleep(3)
         await until(lambda: size() == len(everyone))
@@ -182,32 +164,23 @@ async def play(server: Server) -> list[Listener]:
     return listeners
 
 
-def test_everyone_sees_the_same_with_every_offer(game: Server) -> None:
-    listeners = run(play(game))
-    assert not any(each.others for each in listeners)
+def test_everyone_sees_the_same_with_every_offer_and_other_messages_arrive(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    insert = f"CHAT_MESSAGES = {CHAT_MESSAGES}\n{CHAT}"
+    listeners = run(play(start_server(program=edited_server(tmp_path / "chat", insert=insert))))
+    for each in listeners:
+        assert len(each.others) > 5, each.name
+        chat = itertools.cycle(CHAT_AS_RECEIVED)
+        assert each.others == list(itertools.islice(chat, len(each.others))), each.name
     compressed = {each.name for each in listeners if each.ws.protocol.extensions}
     names = ("a browser's", "a window of 15 bits", "the client forgets", "one of two")
     assert compressed == {name + rest for name in names for rest in ("", ", straggling")}
 
 
-def test_other_messages_between_states_arrive_as_they_were_sent(
-    start_server: StartServer, tmp_path: Path
-) -> None:
-    program = edited_server(tmp_path / "chat", insert=CHAT_MESSAGES + CHAT)
-    listeners = run(play(start_server(program=program)))
-    names: dict[str, Any] = {}
-    exec(CHAT_MESSAGES, names)
-    for each in listeners:
-        assert len(each.others) > 5, each.name
-        for position, message in enumerate(each.others):
-            number, index = divmod(position, 5)
-            expected = names["chat_messages"](number)[index]
-            assert message == (expected if index < 4 else "".join(expected)), each.name
-
-
 def test_a_state_is_small_on_the_wire(game: Server) -> None:
     async def bytes_per_state() -> float:
-        async with Crowd(game, 99):
+        async with crowd(game, 99):
             offer = OFFERS["a browser's"]
             checker = await connect(
                 game.url, create_connection=Checker, compression=None, extensions=offer
