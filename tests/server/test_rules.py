@@ -62,16 +62,6 @@ def test_a_diagonal_step_is_seven_pixels_along_each_axis() -> None:
     assert walk(world, player, (-1, 1), ticks=1) == (-7, 7)
 
 
-def test_steering_alone_moves_nothing() -> None:
-    world, player = world_with_player()
-    assert walk(world, player, (1, 0), ticks=0) == (0, 0)
-
-
-def test_a_tap_between_two_ticks_is_one_step() -> None:
-    world, player = world_with_player()
-    assert walk(world, player, (1, 0), (0, 0)) == (10, 0)
-
-
 def test_every_tap_between_two_ticks_counts() -> None:
     world, player = world_with_player()
     assert walk(world, player, (1, 0), (0, 0), (0, 1), (0, 0)) == (10, 10)
