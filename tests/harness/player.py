@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from typing import Any, Self
 
@@ -31,9 +31,10 @@ class Player:
     """A player's connection. It has read the welcome message."""
 
     def __init__(self, url: str, **options: Any) -> None:
+        self.stack = ExitStack()
         # Without limits on the queue, a player that a test doesn't read from isn't slow.
         options = {"max_queue": None, "ping_interval": None, **options}
-        self.connection = connect(url, **options)
+        self.connection = self.stack.enter_context(connect(url, **options))
         self.welcome = self.receive()
         self.id = str(self.welcome["id"])
 
@@ -44,7 +45,7 @@ class Player:
         self.close()
 
     def close(self) -> None:
-        self.connection.close()
+        self.stack.close()
 
     def send(self, message: str | bytes) -> None:
         self.connection.send(message)
