@@ -65,12 +65,6 @@ def server(start_server: StartServer) -> Server:
     return start_server()
 
 
-@pytest.fixture
-def placed_server(start_server: StartServer, tmp_path: Path) -> Server:
-    """A server where players appear at known places; see PLACED."""
-    return start_server(program=edited_server(tmp_path / "placed", insert=PLACED))
-
-
 @pytest.fixture(scope="module")
 def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that the tests of a module share. Players appear at known places; see PLACED."""

@@ -4,76 +4,41 @@ import platform
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
-from websockets import ConnectionClosed, InvalidStatus, WebSocketException
+from playwright.sync_api import BrowserContext, expect
+from websockets import InvalidStatus, WebSocketException
 
 from tests.harness.attack import FLOODS, attack
-from tests.harness.game_server import Server
-from tests.harness.nginx import NAME, Nginx, has_ipv6
+from tests.harness.game_server import has_ipv6
+from tests.harness.nginx import NAME, Nginx
 from tests.harness.page import PROBE
 from tests.harness.player import Player, assert_others_play_on, walking
-from tests.harness.readme import block, unit_environment
+from tests.harness.readme import block
 from tests.harness.waiting import PATIENCE, wait_until
 
-StartWorld = Callable[..., Server]
-StartNginx = Callable[..., Nginx]
+CONNECTION_LIMIT = int(re.findall(r"limit_conn addresses (\d+);", block("nginx"))[0])
+
+
+@pytest.fixture(scope="module")
+def module_nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """The proxy and the two worlds that the tests of this module share."""
+    with Nginx(tmp_path_factory.mktemp("nginx")) as nginx:
+        nginx.start_world(1)
+        nginx.start_world(2)
+        yield nginx
 
 
 @pytest.fixture
-def start_nginx(tmp_path: Path) -> Iterator[StartNginx]:
-    """Start nginx, with changes to README's block. Its worlds don't run yet."""
-    started: list[Nginx] = []
-
-    def start(changes: dict[str, str] | None = None) -> Nginx:
-        folder = tmp_path / "nginx"
-        folder.mkdir()
-        started.append(Nginx(folder, changes or {}))
-        return started[-1]
-
-    yield start
-    for nginx in started:
-        nginx.stop()
-
-
-@pytest.fixture
-def nginx(start_nginx: StartNginx) -> Nginx:
-    return start_nginx()
-
-
-@pytest.fixture
-def start_world(nginx: Nginx, start_server: Callable[..., Server]) -> StartWorld:
-    """Start world 1 or 2 behind nginx."""
-
-    def start(world: int = 1, *arguments: str) -> Server:
-        port = nginx.world_ports[world - 1]
-        options = ("--origin", nginx.origin, *arguments)
-        return start_server(*options, port=port, env=unit_environment())
-
-    return start
-
-
-@pytest.fixture
-def page(new_context: Callable[..., BrowserContext]) -> Iterator[Page]:
-    """A page that accepts the certificate. Its scripts may not fail."""
-    page = new_context(ignore_https_errors=True).new_page()
-    page.add_init_script(path=PROBE)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    # Firefox reports each failed connection as an error, whatever the page does about it.
-    assert [error for error in errors if "wss://" not in error] == []
-
-
-def expect_status(page: Page, text: str) -> None:
-    expect(page.locator("#status")).to_contain_text(text, timeout=PATIENCE * 1000)
+def nginx(module_nginx: Nginx) -> Iterator[Nginx]:
+    """The proxy and two worlds, without players before and after the test."""
+    yield module_nginx
+    module_nginx.disconnect_players()
+    wait_until(lambda: all(world.online() == 0 for world in module_nginx.worlds.values()))
 
 
 def refusal(join: Callable[[], Player]) -> int:
@@ -94,45 +59,36 @@ def walk_left(walker: Player, watcher: Player) -> None:
 
 
 @pytest.mark.only_browser("chromium")
-def test_page_plays_under_its_prefix(nginx: Nginx, start_world: StartWorld, page: Page) -> None:
-    start_world()
-    watcher = nginx.join()
+def test_the_page_plays_and_finds_a_restarted_world(
+    nginx: Nginx, new_context: Callable[..., BrowserContext]
+) -> None:
+    page = new_context(ignore_https_errors=True).new_page()
+    page.add_init_script(path=PROBE)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def expect_status(text: str) -> None:
+        expect(page.locator("#status")).to_contain_text(text, timeout=PATIENCE * 1000)
+
+    watcher, other_world = nginx.join(1), nginx.join(2)
     page.goto(nginx.link(1))
-    expect_status(page, "You are player 2 · 2 online")
-    address = f"wss://{NAME}:{nginx.port}/world/1/"
-    assert page.evaluate("sockets.map(({ url }) => url)") == [address]
+    expect_status("2 online")
+    assert page.evaluate("sockets[0].url") == f"wss://{NAME}:{nginx.port}/world/1/"
+    (own_id,) = set(watcher.wait_for_players(2)) - {watcher.id}
     page.keyboard.down("ArrowLeft")
-    watcher.wait_for(lambda players: "2" in players and players["2"][0] == 0)
-
-
-@pytest.mark.only_browser("chromium")
-def test_page_finds_a_restarted_world(nginx: Nginx, start_world: StartWorld, page: Page) -> None:
-    world = start_world(1)
-    start_world(2)
-    other_world = nginx.join(2)
-    page.goto(nginx.link(1))
-    expect_status(page, "You are player 1")
-    world.process.kill()
-    expect_status(page, "Disconnected")
+    watcher.wait_for(lambda players: players[own_id][0] == 0)
+    assert nginx.worlds[1].interrupt() == 0
+    assert watcher.close_reason()[0] == 1001
+    expect_status("the server has stopped")
     assert nginx.request("/world/1/")[0] == 502
     walk_left(other_world, other_world)
-    start_world(1)
-    expect_status(page, "You are player 1 · 1 online")
+    nginx.start_world(1)
+    expect_status("You are player 1 · 1 online")
+    page.context.close()
+    assert errors == []
 
 
-@pytest.mark.only_browser("chromium")
-def test_stopped_world_says_goodbye(nginx: Nginx, start_world: StartWorld, page: Page) -> None:
-    world = start_world()
-    player = nginx.join()
-    page.goto(nginx.link(1))
-    expect_status(page, "2 online")
-    assert world.interrupt() == 0
-    assert player.close_reason()[0] == 1001
-    expect_status(page, "the server has stopped")
-
-
-def test_links_are_redirected_to_the_page(nginx: Nginx, start_world: StartWorld) -> None:
-    start_world()
+def test_links_are_redirected_to_the_page(nginx: Nginx) -> None:
     assert nginx.request("/world/1/") == (200, None)
     assert nginx.request("/world/1") == (301, nginx.link(1))
     assert nginx.request("/") == (302, nginx.link(1))
@@ -143,45 +99,39 @@ def test_links_are_redirected_to_the_page(nginx: Nginx, start_world: StartWorld)
     assert nginx.request("/.well-known/acme-challenge/none", plain=True) == (404, None)
 
 
-def test_only_the_own_origin_may_connect(nginx: Nginx, start_world: StartWorld) -> None:
-    start_world()
+def test_only_the_own_origin_may_connect(nginx: Nginx) -> None:
     assert refusal(lambda: nginx.join(origin="https://elsewhere.example")) == 403
     assert refusal(lambda: nginx.join(origin=None)) == 403
-    assert nginx.join().id == "1"
+    assert nginx.join().state()
 
 
-def test_8_kb_of_cookies_are_accepted(nginx: Nginx, start_world: StartWorld) -> None:
-    start_world()
+def test_8_kb_of_cookies_are_accepted(nginx: Nginx) -> None:
     cookie = "name=" + 8000 * "x"
     assert nginx.request("/world/1/", Cookie=cookie) == (200, None)
     assert nginx.join(additional_headers={"Cookie": cookie}).state()
 
 
-def test_worlds_are_separate(nginx: Nginx, start_world: StartWorld) -> None:
-    start_world(1)
-    start_world(2)
+def test_worlds_are_separate(nginx: Nginx) -> None:
     one, two, other_world = nginx.join(1), nginx.join(1), nginx.join(2)
-    assert [one.id, two.id, other_world.id] == ["1", "2", "1"]
     one.wait_for_players(2)
     walk_left(one, two)
     assert all(len(state) == 2 for state in one.states(1.5))
     assert all(len(state) == 1 for state in other_world.states(1.5))
 
 
-def test_reload_disconnects_nobody(nginx: Nginx, start_world: StartWorld) -> None:
-    start_world()
+def test_reload_disconnects_nobody(nginx: Nginx) -> None:
     before = nginx.join()
+    starts = nginx.starts()
     nginx.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: nginx.starts() == 2)
+    wait_until(lambda: nginx.starts() > starts)
     after = nginx.join()
     before.wait_for_players(2)
     walk_left(before, after)
 
 
-def test_ipv6(nginx: Nginx, start_world: StartWorld) -> None:
+def test_ipv6(nginx: Nginx) -> None:
     if not has_ipv6():
         pytest.skip("this machine has no IPv6")
-    start_world()
     connection = socket.create_connection(("::1", nginx.port), PATIENCE)
     assert nginx.join(sock=connection).state()
     with socket.create_connection(("::1", nginx.plain_port), PATIENCE) as plain:
@@ -198,24 +148,8 @@ def join_if_possible(nginx: Nginx) -> Player | None:
     return None
 
 
-def connection_limit() -> int:
-    (limit,) = re.findall(r"limit_conn addresses (\d+);", block("nginx"))
-    return int(limit)
-
-
-def test_full_world_says_so(nginx: Nginx, start_world: StartWorld) -> None:
-    start_world(1, "--max-players", "1")
-    nginx.join()
-    with pytest.raises(ConnectionClosed) as closed:
-        nginx.join()
-    assert closed.value.rcvd
-    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1013, "the game is full")
-
-
-def test_connections_per_address_are_limited(nginx: Nginx, start_world: StartWorld) -> None:
-    start_world(1)
-    start_world(2)
-    players = [nginx.join(1 + number % 2) for number in range(connection_limit())]
+def test_connections_per_address_are_limited(nginx: Nginx) -> None:
+    players = [nginx.join(1 + number % 2) for number in range(CONNECTION_LIMIT)]
     assert refusal(lambda: nginx.join(1)) == 429
     assert refusal(lambda: nginx.join(2)) == 429
     assert all(player.state() for player in players)
@@ -225,28 +159,27 @@ def test_connections_per_address_are_limited(nginx: Nginx, start_world: StartWor
     wait_until(lambda: join_if_possible(nginx))
 
 
-def test_proxy_protocol(start_nginx: StartNginx, start_server: Callable[..., Server]) -> None:
+def test_proxy_protocol(tmp_path: Path) -> None:
     changes = {
         "ssl sndbuf=32k;": "ssl sndbuf=32k proxy_protocol;",
         "$binary_remote_addr": "$proxy_protocol_addr",
     }
-    nginx = start_nginx(changes)
-    start_server("--origin", nginx.origin, port=nginx.world_ports[0])
+    with Nginx(tmp_path, changes) as nginx:
+        nginx.start_world(1)
 
-    def join_from(address: str) -> Player:
-        connection = socket.create_connection(("127.0.0.1", nginx.port), PATIENCE)
-        connection.sendall(f"PROXY TCP4 {address} 192.0.2.9 50000 443\r\n".encode())
-        return nginx.join(sock=connection)
+        def join_from(address: str) -> Player:
+            connection = socket.create_connection(("127.0.0.1", nginx.port), PATIENCE)
+            connection.sendall(f"PROXY TCP4 {address} 192.0.2.9 50000 443\r\n".encode())
+            return nginx.join(sock=connection)
 
-    for _ in range(connection_limit()):
-        join_from("192.0.2.1")
-    assert refusal(lambda: join_from("192.0.2.1")) == 429
-    assert join_from("192.0.2.2").state()
+        for _ in range(CONNECTION_LIMIT):
+            join_from("192.0.2.1")
+        assert refusal(lambda: join_from("192.0.2.1")) == 429
+        assert join_from("192.0.2.2").state()
 
 
 @pytest.mark.slow
-def test_vanished_player_is_removed(nginx: Nginx, start_world: StartWorld) -> None:
-    start_world()
+def test_vanished_player_is_removed(nginx: Nginx) -> None:
     idle = nginx.join()
     connection = socket.create_connection(("127.0.0.1", nginx.port), timeout=PATIENCE)
     with nginx.tls.wrap_socket(connection, server_hostname=NAME) as vanished:
@@ -262,35 +195,24 @@ def test_vanished_player_is_removed(nginx: Nginx, start_world: StartWorld) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pings", "fragments"])
-def test_floods_do_not_disturb_others(nginx: Nginx, start_world: StartWorld, kind: str) -> None:
-    connections = connection_limit()
-    world = start_world()
+def test_a_flood_does_not_disturb_others(nginx: Nginx) -> None:
     # They don't come through nginx, whose limit for this address the attack uses up.
+    world = nginx.worlds[1]
     walker, watcher = (world.join(origin=nginx.origin) for _ in range(2))
     flood = attack(
         nginx.port,
         nginx.handshake(),
-        FLOODS[kind],
-        connections=connections,
+        FLOODS["pings"],
+        connections=CONNECTION_LIMIT,
         certificate=str(nginx.certificate),
     )
     with walking(walker), flood as report:
-        wait_until(lambda: world.log().count("joined") >= 2 + connections)
+        wait_until(lambda: world.online() >= 2 + CONNECTION_LIMIT)
         assert_others_play_on(watcher, rate=6, gap=1)
-    assert report.connected >= connections
     assert report.sent > 100_000
+    world.disconnect_players()
 
 
-HALF_REQUESTS = """
-import socket, sys, time
-held = []
-for _ in range(300):  # more connections than nginx has
-    held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
-    held[-1].sendall(bytes.fromhex(sys.argv[2]))
-    time.sleep(0.001)  # until nginx has read it; it drops connections that have sent nothing
-sys.stdin.read()
-"""
 HALVES = {
     "request": b"GET / HTTP/1.1\r\nHost: localhost\r\n",
     "TLS hello": b"\x16\x03\x01\x02\x00\x01",
@@ -299,18 +221,12 @@ HALVES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", HALVES)
-def test_half_requests_block_newcomers_only_briefly(
-    nginx: Nginx, start_world: StartWorld, kind: str
-) -> None:
-    start_world()
+def test_half_requests_block_newcomers_only_briefly(nginx: Nginx, kind: str) -> None:
     port = nginx.plain_port if kind == "request" else nginx.port
-    command = [sys.executable, "-c", HALF_REQUESTS, str(port), HALVES[kind].hex()]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as attacker:
-        try:
-            wait_until(lambda: "worker_connections are not enough\n" in nginx.log())
-            start = time.monotonic()
-            wait_until(lambda: join_if_possible(nginx), timeout=60)
-            assert time.monotonic() - start < 30  # 5, and a margin; by default, it is 60
-            assert attacker.poll() is None
-        finally:
-            attacker.kill()
+    complaints = nginx.log().count("worker_connections are not enough\n")
+    # More connections than nginx has. It drops those that have sent nothing yet.
+    with attack(port, HALVES[kind], connections=300, rate=500, again=False):
+        wait_until(lambda: nginx.log().count("worker_connections are not enough\n") > complaints)
+        start = time.monotonic()
+        wait_until(lambda: join_if_possible(nginx), timeout=60)
+        assert time.monotonic() - start < 30  # 5, and a margin; by default, it is 60

@@ -58,20 +58,18 @@ def attack(port: int, first: bytes, flood: bytes = b"", **options: Any) -> Itera
     """Attack a server meanwhile. The options are those of Attack."""
     report = Report()
     line = json.dumps(asdict(Attack(port, first.hex(), flood.hex(), **options)))
-    with subprocess.Popen(
-        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = [sys.executable, __file__]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin
         assert process.stdout
         try:
-            process.stdin.write(f"{line}\n")
-            process.stdin.flush()
+            print(line, file=process.stdin, flush=True)
             assert process.stdout.readline(), "the attack could not connect"
             yield report
             assert process.poll() is None, "the attack ended too early"
             process.stdin.close()
-            for name, value in json.loads(process.stdout.read()).items():
-                setattr(report, name, value)
+            vars(report).update(json.loads(process.stdout.read()))
         finally:
             process.kill()
 
@@ -79,59 +77,57 @@ def attack(port: int, first: bytes, flood: bytes = b"", **options: Any) -> Itera
 # --- What the process does ---
 
 
+async def flood(writer: asyncio.StreamWriter, data: bytes, report: Report) -> None:
+    while data:
+        writer.write(data)
+        await writer.drain()
+        await asyncio.sleep(0)  # lets the others continue even if drain() needn't wait
+        report.sent += len(data)
+
+
 async def connect(attack: Attack, report: Report, tls: ssl.SSLContext | None) -> None:
     """Open one connection, and flood it until the server closes it."""
-    options: dict[str, Any] = {"ssl": tls, "server_hostname": "localhost"} if tls else {}
-    reader, writer = await asyncio.open_connection("127.0.0.1", attack.port, **options)
-
-    async def send() -> None:
-        flood = bytes.fromhex(attack.flood)
-        while flood:
-            writer.write(flood)
-            await writer.drain()
-            await asyncio.sleep(0)  # lets the others continue even if drain() needn't wait
-            report.sent += len(flood)
-
+    name = "localhost" if tls else None
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", attack.port, ssl=tls, server_hostname=name
+    )
     report.connected += 1
     if report.connected == 1:
         print("attacking", flush=True)
-    sending = None
+    writer.write(bytes.fromhex(attack.first))
+    flooding = None
     try:
-        writer.write(bytes.fromhex(attack.first))
-        if await reader.read(65536) and attack.hold:
-            sending = asyncio.create_task(send())
-            if attack.reset:
-                await asyncio.sleep(0.001)
-                linger = struct.pack("ii", 1, 0)  # on, 0 seconds
-                connection = writer.get_extra_info("socket")
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                return
-        while attack.hold and await reader.read(65536):
-            pass
+        answer = await reader.read(65536)
+        if answer and attack.hold:
+            flooding = asyncio.create_task(flood(writer, bytes.fromhex(attack.flood), report))
+        if attack.reset:
+            await asyncio.sleep(0.001)
+            linger = struct.pack("ii", 1, 0)  # on, 0 seconds
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            return
+        while answer and attack.hold:
+            answer = await reader.read(65536)
     finally:
-        if sending:
-            sending.cancel()
+        if flooding:
+            flooding.cancel()
         writer.transport.abort()
-
-
-async def keep_connecting(attack: Attack, report: Report, number: int, *details: Any) -> None:
-    await asyncio.sleep(number / attack.rate)
-    again = True
-    while again:
-        with suppress(OSError):
-            await connect(attack, report, *details)
-        again = attack.again
-        await asyncio.sleep(0.01)
 
 
 async def run(attack: Attack) -> Report:
     """Attack until standard input is closed."""
     report = Report()
     tls = ssl.create_default_context(cafile=attack.certificate) if attack.certificate else None
-    tasks = [
-        asyncio.create_task(keep_connecting(attack, report, number, tls))
-        for number in range(attack.connections)
-    ]
+
+    async def keep_connecting(number: int) -> None:
+        await asyncio.sleep(number / attack.rate)
+        again = True
+        while again:
+            with suppress(OSError):
+                await connect(attack, report, tls)
+            again = attack.again
+            await asyncio.sleep(0.01)
+
+    tasks = [asyncio.create_task(keep_connecting(n)) for n in range(attack.connections)]
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.to_thread(sys.stdin.read), SECONDS)
     for task in tasks:

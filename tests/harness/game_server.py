@@ -76,9 +76,24 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
+def has_ipv6() -> bool:
+    """Return whether this machine has the address ::1."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
 def with_open_files(number: int) -> tuple[str, ...]:
     """Return the prefix of a command that lets a process have this many open files."""
     return ("sh", "-c", f'ulimit -n {number} && exec "$@"', "sh")
+
+
+def cpu_time(process_id: int | None = None) -> float:
+    """Return the seconds of processor time that a process has used, or this one."""
+    times = psutil.Process(process_id).cpu_times()
+    return float(times.user + times.system)
 
 
 class Server:
@@ -136,9 +151,7 @@ class Server:
         return float(psutil.Process(self.process.pid).memory_info().rss / 1e6)
 
     def cpu_time(self) -> float:
-        """Return the seconds of processor time that the server has used."""
-        times = psutil.Process(self.process.pid).cpu_times()
-        return float(times.user + times.system)
+        return cpu_time(self.process.pid)
 
     def open_files(self) -> int:
         return int(psutil.Process(self.process.pid).num_fds())

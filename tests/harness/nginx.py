@@ -3,17 +3,18 @@
 import http.client
 import os
 import shutil
-import socket
 import ssl
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from tempfile import mkdtemp
+from typing import Any, Self
 
 import trustme
 
-from tests.harness.game_server import free_ports, handshake
+from tests.harness.game_server import Server, free_ports, handshake, has_ipv6, running
 from tests.harness.player import Player
-from tests.harness.readme import block
+from tests.harness.readme import block, unit_environment
 from tests.harness.waiting import PATIENCE, missing, wait_until
 
 NAME = "localhost"  # in place of README's game.example.org
@@ -43,21 +44,15 @@ def find_nginx() -> str:
     return shutil.which("nginx", path=path) or missing("install nginx (Debian: nginx-light)")
 
 
-def has_ipv6() -> bool:
-    """Return whether this machine has the address ::1."""
-    try:
-        with socket.create_server(("::1", 0), family=socket.AF_INET6):
-            return True
-    except OSError:
-        return False
-
-
 class Nginx:
     """README's nginx in front of two worlds, which a test may start."""
 
-    def __init__(self, folder: Path, changes: dict[str, str]) -> None:
+    def __init__(self, folder: Path, changes: dict[str, str] | None = None) -> None:
         """Start it with changes to README's block, and with ports and a name for the test."""
+        self.folder = folder
+        self.stack = ExitStack()
         self.players: list[Player] = []
+        self.worlds: dict[int, Server] = {}
         self.port, self.plain_port, *self.world_ports = free_ports(4)
         self.origin = f"https://{NAME}:{self.port}"
         self.certificate = folder / "ca.pem"
@@ -71,7 +66,7 @@ class Nginx:
         live = "/etc/letsencrypt/live/game.example.org"
         ipv6 = "[::1]" if has_ipv6() else "127.0.0.3"
         replacements = {
-            **changes,
+            **(changes or {}),
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
             "listen [::]:80;": f"listen {ipv6}:{self.plain_port};",
             "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
@@ -94,6 +89,31 @@ class Nginx:
             )
         wait_until(lambda: self.starts() or self.process.poll() is not None)
         assert self.process.poll() is None, self.log()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.disconnect_players()
+        self.process.terminate()
+        try:
+            self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            self.stack.close()
+
+    def start_world(self, world: int) -> Server:
+        """Start a world as README's unit does."""
+        folder = Path(mkdtemp(dir=self.folder))
+        port = self.world_ports[world - 1]
+        server = Server(folder, "--origin", self.origin, port=port, env=unit_environment())
+        self.worlds[world] = self.stack.enter_context(running(server))
+        return server
+
+    def disconnect_players(self) -> None:
+        for player in self.players:
+            player.close()
+        self.players.clear()
 
     def log(self) -> str:
         return self.log_file.read_text()
@@ -132,12 +152,3 @@ class Nginx:
             return response.status, response.getheader("Location")
         finally:
             connection.close()
-
-    def stop(self) -> None:
-        for player in self.players:
-            player.close()
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        finally:
-            self.process.kill()

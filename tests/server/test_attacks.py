@@ -23,41 +23,31 @@ GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.mark.parametrize("kind", FLOODS)
-def test_a_flood_waits_at_its_senders(server: Server, kind: str) -> None:
-    walker, watcher = server.join(), server.join()
-    flood = attack(server.port, handshake(), FLOODS[kind], connections=20)
-    with walking(walker), flood as report:
-        wait_until(lambda: server.log().count("joined") > 20)
-        assert_others_play_on(watcher, rate=10, gap=1)
-    assert report.connected >= 20
+def test_a_flood_waits_at_its_senders(game: Server, kind: str) -> None:
+    walker, watcher = game.join(), game.join()
+    with walking(walker), attack(game.port, handshake(), FLOODS[kind]) as report:
+        wait_until(lambda: game.online() > 20)
+        assert_others_play_on(watcher, seconds=1, rate=10, gap=1)
     assert report.sent > 100_000
 
 
-def test_a_flood_of_moves_gains_nothing(game: Server) -> None:
+def test_one_flooder_gains_nothing_and_costs_little(game: Server) -> None:
     watcher = game.join()
     with attack(game.port, handshake(), FLOODS["moves"], connections=1):
         flooder = next(reversed(watcher.wait_for_players(2)))
-        columns = [state[flooder][0] for state in watcher.states(1)]
+        before = game.cpu_time()
+        columns = [state[flooder][0] for state in watcher.states(1.5)]
+        # Unlimited, it would take the whole processor.
+        assert game.cpu_time() - before < 0.75
     assert {b - a for a, b in pairwise(columns)} <= {0, 10}
 
 
-def test_pings_are_read_no_faster_than_people_play(game: Server) -> None:
-    with attack(game.port, handshake(), FLOODS["pings"], connections=1):
-        before = game.cpu_time()
-        time.sleep(2)
-        # Unlimited, they would take the whole processor.
-        assert game.cpu_time() - before < 1
-
-
-def test_pings_followed_by_a_reset_log_two_lines_at_most(server: Server) -> None:
-    walker, watcher = server.join(), server.join()
-    before = server.log().count("\n")
-    with walking(walker), attack(server.port, handshake(), FLOODS["pings"], reset=True) as report:
-        wait_until(lambda: server.log().count("left") > 40)
-        watcher.states(1)
-    wait_until(lambda: server.online() == 2)
-    assert report.connected > 40
-    assert server.log().count("\n") - before <= 2 * report.connected
+def test_pings_followed_by_a_reset_log_two_lines_at_most(game: Server) -> None:
+    before = game.log().count("\n")
+    with attack(game.port, handshake(), FLOODS["pings"], reset=True) as report:
+        wait_until(lambda: game.log().count("left") > 40)
+    wait_until(lambda: game.online() == 0)
+    assert game.log().count("\n") - before <= 2 * report.connected
 
 
 # --- Requests ---
@@ -86,23 +76,22 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("kind", REQUESTS)
-def test_odd_requests_disturb_nobody_and_log_no_traceback(server: Server, kind: str) -> None:
-    walker, watcher = server.join(), server.join()
-    requests = attack(server.port, REQUESTS[kind], hold=False, connections=20)
-    with walking(walker), requests as report:
+def test_odd_requests_disturb_nobody_and_log_no_traceback(game: Server, kind: str) -> None:
+    walker, watcher = game.join(), game.join()
+    with walking(walker), attack(game.port, REQUESTS[kind], hold=False) as report:
         assert_others_play_on(watcher, seconds=1)
     assert report.connected >= 20
-    server.assert_no_traceback()
+    game.assert_no_traceback()
 
 
 def test_half_open_requests_take_little_memory(server: Server) -> None:
     watcher = server.join()
     before = server.memory()
     half = REQUESTS["half a request"]
-    with attack(server.port, half, connections=300, again=False) as report:
+    with attack(server.port, half, connections=100, again=False) as report:
         watcher.states(2)
-        assert server.memory() - before < 15
-    assert report.connected > 200
+        assert server.memory() - before < 10  # megabytes; the requests have 100
+    assert report.connected > 50
 
 
 def compressed(data: bytes) -> bytes:
@@ -124,16 +113,16 @@ GARBAGE = {
 }
 
 
-def test_garbage_disturbs_nobody(server: Server) -> None:
-    player = server.join()
-    files, lines = server.open_files(), server.log().count("\n")
+def test_garbage_disturbs_nobody(game: Server) -> None:
+    player = game.join()
+    files, lines = game.open_files(), game.log().count("\n")
     with walking(player):
-        connections = [server.connect_raw(data) for data in GARBAGE.values()]
+        connections = [game.connect_raw(data) for data in GARBAGE.values()]
         assert_others_play_on(player, seconds=1)
     for raw in connections:
         raw.close()
-    wait_until(lambda: server.open_files() <= files)
-    assert server.log().count("\n") - lines <= 2 * len(GARBAGE)
+    wait_until(lambda: game.open_files() <= files)
+    assert game.log().count("\n") - lines <= 2 * len(GARBAGE)
     player.wait_for_players(1)
 
 

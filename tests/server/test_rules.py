@@ -1,5 +1,6 @@
 """The rules, without a network."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,31 +52,25 @@ def test_players_appear_everywhere_inside_the_world() -> None:
     assert HEIGHT - 20 < max(rows) + SIZE <= HEIGHT
 
 
-def test_a_held_key_moves_one_step_a_tick_until_released() -> None:
+PRESS, RELEASE = (1, 0), (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("headings", "ticks", "way"),
+    [
+        pytest.param([PRESS], 5, (50, 0), id="a held key: one step a tick"),
+        pytest.param([(-1, 1)], 1, (-7, 7), id="a diagonal: 7 pixels along each axis"),
+        pytest.param([PRESS, RELEASE] * 5, 10, (50, 0), id="every tap between two ticks counts"),
+        pytest.param([PRESS, RELEASE, (0, 1), RELEASE], 10, (10, 10), id="two keys in turn"),
+        pytest.param([(1, 1), PRESS, RELEASE], 10, (7, 7), id="releasing one of two: no press"),
+        pytest.param([PRESS] * 50 + [RELEASE], 10, (10, 0), id="repeating a heading: no press"),
+    ],
+)
+def test_walking(headings: list[tuple[int, int]], ticks: int, way: tuple[int, int]) -> None:
     world, player = world_with_player()
-    assert walk(world, player, (1, 0), ticks=5) == (50, 0)
-    assert walk(world, player, (0, 0), ticks=5) == (0, 0)
-
-
-def test_a_diagonal_step_is_seven_pixels_along_each_axis() -> None:
-    world, player = world_with_player()
-    assert walk(world, player, (-1, 1), ticks=1) == (-7, 7)
-
-
-def test_steering_alone_moves_nothing() -> None:
-    world, player = world_with_player()
-    assert walk(world, player, (1, 0), ticks=0) == (0, 0)
-
-
-def test_a_tap_between_two_ticks_is_one_step() -> None:
-    world, player = world_with_player()
-    assert walk(world, player, (1, 0), (0, 0)) == (10, 0)
-
-
-def test_every_tap_between_two_ticks_counts() -> None:
-    world, player = world_with_player()
-    assert walk(world, player, (1, 0), (0, 0), (0, 1), (0, 0)) == (10, 10)
-    assert walk(world, player, *[(1, 0), (0, 0)] * 5) == (50, 0)
+    assert walk(world, player, *headings, ticks=ticks) == way
+    # After a release, it rests. Otherwise, it walks on.
+    assert (walk(world, player, ticks=1) == (0, 0)) == (headings[-1] == RELEASE)
 
 
 def test_taps_keep_their_order() -> None:
@@ -91,16 +86,6 @@ def test_players_stop_at_the_walls() -> None:
         walk(world, player, heading, ticks=120)
         corners.append(position(world, player))
     assert corners == [(0, 0), (770, 0), (770, 570), (0, 570)]
-
-
-def test_releasing_one_of_two_keys_is_not_a_key_press() -> None:
-    world, player = world_with_player()
-    assert walk(world, player, (1, 1), (1, 0), (0, 0)) == (7, 7)
-
-
-def test_repeating_a_heading_is_not_a_key_press() -> None:
-    world, player = world_with_player()
-    assert walk(world, player, *[(1, 0)] * 50, (0, 0)) == (10, 0)
 
 
 def test_at_most_a_second_of_taps_is_remembered() -> None:

@@ -5,7 +5,6 @@ import functools
 import itertools
 import json
 import random
-import socket
 import time
 import zlib
 
@@ -104,29 +103,6 @@ class Bot(WSListener):
         if self.key:
             moves = DEFLATED_MOVES if self.compresses else PLAIN_MOVES
             self.transport.send(WSMsgType.TEXT, moves[heading], rsv1=self.compresses)
-
-
-class Straggler(Bot):
-    """A bot that keeps pausing, so that it misses states that others get."""
-
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        super().on_ws_connected(transport)
-        self.resume()
-
-    def pause(self) -> None:
-        self.transport.underlying_transport.pause_reading()
-        self.loop.call_later(random.uniform(0.1, 1), self.resume)
-
-    def resume(self) -> None:
-        self.transport.underlying_transport.resume_reading()
-        self.loop.call_later(random.uniform(0.1, 1), self.pause)
-
-
-def small_socket(url: object) -> socket.socket:
-    """Return a socket with a small buffer, which is soon full if nobody reads from it."""
-    small = socket.socket()
-    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    return small
 
 
 class Checker(ClientConnection):
