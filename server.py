@@ -83,7 +83,7 @@ class World:
         """Add a player at a random place. Return its ID, which is never used again."""
         x, y = random.randint(0, WIDTH - SIZE), random.randint(0, HEIGHT - SIZE)
         taken = {player.color_number for player in self.players.values()}
-        color_number = min(set(range(len(taken) + 1)) - taken)  # the lowest that is free
+        color_number = min(set(range(len(taken) + 1)) - taken)  # the lowest that nobody has
         self.last_id += 1
         self.players[self.last_id] = Player(x, y, color_number, color(color_number))
         return self.last_id
@@ -96,7 +96,8 @@ class World:
         """Set a player's heading. The player moves on the next step, not now."""
         player = self.players[player_id]
         (dx, dy), (old_dx, old_dy) = heading, player.heading
-        is_key_press = (dx and dx != old_dx) or (dy and dy != old_dy)  # not a release
+        # An axis has a new direction. Going back to 0 doesn't count, because it's a release.
+        is_key_press = (dx and dx != old_dx) or (dy and dy != old_dy)
         if is_key_press:
             player.key_presses.append(heading)
         player.heading = heading
@@ -156,9 +157,9 @@ class Game:
             return await ws.close(CloseCode.TRY_AGAIN_LATER, "the game is full")
         player_id = self.world.join()
         self.connections[player_id] = ws
-        self.log(ws, f"player {player_id} joined")
         error: BadMessage | ConnectionClosed | None = None
         try:
+            self.log(ws, f"player {player_id} joined")
             await ws.send(welcome_message(player_id))
             async for message in ws:
                 await self.handle_message(player_id, message)
@@ -169,7 +170,7 @@ class Game:
             self.world.leave(player_id)
             reason = f" ({str(error)!a})" if error else ""  # !a escapes control characters
             self.log(ws, f"player {player_id} left{reason}")
-        # Only now, because closing may take seconds, and the others shouldn't wait for it.
+        # Close only after the player is gone from the game, because closing may take seconds.
         if isinstance(error, BadMessage):
             await ws.close(CloseCode.POLICY_VIOLATION, str(error))
 
@@ -181,7 +182,7 @@ class Game:
                 content = json.loads(message)
         match content:
             case {"type": "move", "dx": -1 | 0 | 1 as dx, "dy": -1 | 0 | 1 as dy}:
-                self.world.steer(player_id, (int(dx), int(dy)))  # true and 1.0 match 1, too
+                self.world.steer(player_id, (int(dx), int(dy)))  # JSON's true and 1.0 match 1, too
             case {"type": "ping"}:
                 await self.connections[player_id].send(PONG)
             case _:
@@ -211,7 +212,7 @@ async def main(options: argparse.Namespace) -> None:
     game = Game(options.max_players)
 
     def stop(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # or a second Ctrl+C could cut the goodbye short
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl+C must not kill us as we exit
         game.running = False
 
     for number in (signal.SIGINT, signal.SIGTERM):  # Windows has no loop.add_signal_handler()
@@ -233,7 +234,7 @@ async def main(options: argparse.Namespace) -> None:
             close_timeout=4,
             max_size=256,  # bytes in a message
             max_queue=None,  # unlimited, because PacedConnection limits what is read
-            write_limit=2**24,  # bytes; effectively unlimited: above this, keepalive pings block
+            write_limit=2**24,  # bytes; high enough that keepalive pings never wait
         )
     except (OSError, OverflowError, UnicodeError) as error:
         raise SystemExit(f"server.py: {error}; choose another --host or --port") from None
@@ -254,8 +255,8 @@ async def main(options: argparse.Namespace) -> None:
 def serve_page(ws: ServerConnection, request: Request) -> Response | None:
     """Answer a plain HTTP request; return None to let a WebSocket handshake go on."""
     if ws.protocol.close_expected():
-        # More bytes followed the request, so the library has already hung up. An answer would
-        # raise an exception. After an end of file, the library knows that nobody expects one.
+        # More bytes followed the request, so the library has hung up, and an answer would raise
+        # an exception. Once it is told that the connection has ended, it skips the answer.
         ws.protocol.receive_eof()
         return None
     if "Sec-WebSocket-Key" in request.headers:
@@ -294,7 +295,12 @@ def links(host: str, port: int) -> str:
 # A browser keeps the last 32 KiB that it decompressed, and new data may refer to them. We compress
 # only states, so these bytes end with the last state that the browser got. If we give the same
 # state to the compressor as its dictionary, the result suits everyone who got that state last.
-STATELESS = (True, True, 15, 15)  # the library keeps nothing between messages; 2**15-byte windows
+STATELESS: dict[str, Any] = {  # the library keeps no context, because we pass it in ourselves
+    "remote_no_context_takeover": True,
+    "local_no_context_takeover": True,
+    "remote_max_window_bits": 15,  # 32 KiB
+    "local_max_window_bits": 15,
+}
 recent_states: deque[bytes] = deque(maxlen=8)  # newest first
 
 
@@ -309,7 +315,7 @@ class SharedDeflate(deflate.PerMessageDeflate):
 
     def state_frame(self, state: bytes) -> bytes:
         """Return the frame that shows this client a new state."""
-        # An older state would need a compression of its own, so it counts as none.
+        # With any older state, someone might need a compression that nobody else can use.
         known = self.last_state if self.last_state in recent_states else b""
         self.last_state = state
         return compressed_frame(state, known)
@@ -323,13 +329,13 @@ class SharedDeflateFactory(deflate.ServerPerMessageDeflateFactory):
         # A client that keeps less than 32 KiB, or nothing, gets uncompressed states.
         if agreed.local_no_context_takeover or agreed.local_max_window_bits < 15:
             raise NegotiationError("compressed states need the last state as context")
-        return response, SharedDeflate(*STATELESS)
+        return response, SharedDeflate(**STATELESS)
 
 
 @functools.lru_cache
 def compressed_frame(state: bytes, last_state: bytes) -> bytes:
     """Return the frame with a state for everyone who got the same last state."""
-    compression = deflate.PerMessageDeflate(*STATELESS, {"zdict": last_state})
+    compression = deflate.PerMessageDeflate(**STATELESS, compress_settings={"zdict": last_state})
     return Frame(Opcode.TEXT, state).serialize(mask=False, extensions=[compression])
 
 
