@@ -96,7 +96,7 @@ def test_half_open_requests_take_little_memory(server: Server) -> None:
 
 def compressed(data: bytes) -> bytes:
     """Return a compressed message that a client sends."""
-    extensions = [PerMessageDeflate(*STATELESS)]
+    extensions = [PerMessageDeflate(**STATELESS)]
     return Frame(Opcode.TEXT, data).serialize(mask=True, extensions=extensions)
 
 

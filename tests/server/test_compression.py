@@ -196,7 +196,7 @@ def test_a_state_is_small_on_the_wire(game: Server) -> None:
 
 
 def test_stragglers_share_a_few_compressions() -> None:
-    stragglers = [SharedDeflate(*STATELESS) for _ in range(100)]
+    stragglers = [SharedDeflate(**STATELESS) for _ in range(100)]
     for number, straggler in enumerate(stragglers):  # each got another state last
         straggler.last_state = b"state %d" % number
         recent_states.appendleft(straggler.last_state)
