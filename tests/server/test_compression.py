@@ -34,8 +34,18 @@ OFFERS = {
     "none": None,
 }
 
-# Sends everyone other messages between the states. One could be taken for part of a state.
+# Keeps each state in a file, and sends everyone other messages between the states. One of these
+# could be taken for part of a state.
 CHAT = """
+states_file = open(STATES_FILE, "w")
+right_broadcast_state = broadcast_state
+
+
+def broadcast_state(connections, message):
+    print(message, file=states_file, flush=True)
+    right_broadcast_state(connections, message)
+
+
 right_handler = Game.handler
 
 
@@ -159,14 +169,15 @@ async def play(server: Server, listeners: list[Listener]) -> None:
 def test_everyone_sees_the_same_with_every_offer_and_other_messages_arrive(
     start_server: StartServer, tmp_path: Path
 ) -> None:
-    insert = f"CHAT_MESSAGES = {CHAT_MESSAGES}\n{CHAT}"
+    states_file = tmp_path / "states"
+    insert = f"CHAT_MESSAGES = {CHAT_MESSAGES}\nSTATES_FILE = {str(states_file)!r}\n{CHAT}"
     server = start_server(program=edited_server(tmp_path / "chat", insert=insert))
     listeners = [Listener(name, straggles) for straggles in (False, True) for name in OFFERS]
     run(play(server, listeners))
-    plain = {state for each in listeners if each.offer is None for state in each.states}
+    sent = set(states_file.read_text().splitlines())
     for each in listeners:
         assert len(each.states) > 3, each.name
-        assert set(each.states) <= plain, each.name
+        assert set(each.states) <= sent, each.name
         assert len(each.others) > 5, each.name
         chat = itertools.cycle(CHAT_AS_RECEIVED)
         assert each.others == list(itertools.islice(chat, len(each.others))), each.name
