@@ -49,6 +49,7 @@ Heading = tuple[int, int]  # -1, 0 or 1 along x, and the same along y, which poi
 
 
 # --- The rules ---
+@functools.cache
 def color(number: int) -> str:
     """Return the color with this number, counted from 0, as "#rrggbb"."""
     if number < len(PALETTE):
@@ -60,12 +61,11 @@ def color(number: int) -> str:
 
 @dataclass(slots=True)
 class Player:
-    """A player's square: its top left corner in pixels, its color, and where it is heading."""
+    """A player's square: its top-left corner in pixels, its color, and where it is heading."""
 
     x: int
     y: int
     color_number: int
-    color: str
     heading: Heading = (0, 0)
     # The headings of new key presses, of which each tick uses one. Without this queue, a key tapped
     # between two ticks would do nothing. It keeps one second's worth at most.
@@ -85,7 +85,7 @@ class World:
         taken = {player.color_number for player in self.players.values()}
         color_number = min(set(range(len(taken) + 1)) - taken)  # the lowest that nobody has
         self.last_id += 1
-        self.players[self.last_id] = Player(x, y, color_number, color(color_number))
+        self.players[self.last_id] = Player(x, y, color_number)
         return self.last_id
 
     def leave(self, player_id: int) -> None:
@@ -113,7 +113,7 @@ class World:
 
     def state(self) -> dict[int, tuple[int, int, str]]:
         """Return what everyone can see: each player's (x, y, color), by ID."""
-        return {player_id: (p.x, p.y, p.color) for player_id, p in self.players.items()}
+        return {i: (p.x, p.y, color(p.color_number)) for i, p in self.players.items()}
 
 
 # --- The messages ---
@@ -315,7 +315,7 @@ class SharedDeflate(deflate.PerMessageDeflate):
 
     def state_frame(self, state: bytes) -> bytes:
         """Return the frame that shows this client a new state."""
-        # With any older state, someone might need a compression that nobody else can use.
+        # Older states don't count, or each slow player could need a compression of its own.
         known = self.last_state if self.last_state in recent_states else b""
         self.last_state = state
         return compressed_frame(state, known)

@@ -225,7 +225,7 @@ def test_half_requests_block_newcomers_only_briefly(nginx: Nginx, kind: str) -> 
     port = nginx.plain_port if kind == "request" else nginx.port
     complaints = nginx.log().count("worker_connections are not enough\n")
     # More connections than nginx has. It drops those that have sent nothing yet.
-    with attack(port, HALVES[kind], connections=300, rate=500, again=False):
+    with attack(port, HALVES[kind], connections=300, rate=100, again=False):
         wait_until(lambda: nginx.log().count("worker_connections are not enough\n") > complaints)
         start = time.monotonic()
         wait_until(lambda: join_if_possible(nginx), timeout=60)
