@@ -120,7 +120,7 @@ def test_after_many_joins_and_leaves_everything_is_as_before(server: Server) -> 
         memory.append(server.memory())
     assert len(ids) == 401
     assert len(files) == 1
-    assert memory[-1] - memory[0] < 6  # megabytes; 300 connections take 9
+    assert memory[-1] - memory[0] < 2  # megabytes; 300 connections that are kept take 3.5
 
 
 def test_a_network_that_stalls_loses_no_tap(
