@@ -27,18 +27,18 @@ def test_a_flood_waits_at_its_senders(game: Server, kind: str) -> None:
     walker, watcher = game.join(), game.join()
     with walking(walker), attack(game.port, handshake(), FLOODS[kind]) as report:
         wait_until(lambda: game.online() > 20)
+        start, before = time.monotonic(), game.cpu_time()
         assert_others_play_on(watcher, seconds=1, rate=6, gap=1)
+        # Unlimited, it would take the whole processor.
+        assert game.cpu_time() - before < 0.8 * (time.monotonic() - start)
     assert report.sent > 100_000
 
 
-def test_one_flooder_gains_nothing_and_costs_little(game: Server) -> None:
+def test_a_flood_of_moves_makes_nobody_faster(game: Server) -> None:
     watcher = game.join()
     with attack(game.port, handshake(), FLOODS["moves"], connections=1):
         flooder = next(reversed(watcher.wait_for_players(2)))
-        before = game.cpu_time()
-        columns = [state[flooder][0] for state in watcher.states(1.5)]
-        # Unlimited, it would take the whole processor.
-        assert game.cpu_time() - before < 0.75
+        columns = [state[flooder][0] for state in watcher.states(1)]
     assert {b - a for a, b in pairwise(columns)} <= {0, 10}
 
 
