@@ -77,7 +77,7 @@ def module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def game(module_server: Server) -> Iterator[Server]:
     """The server of the module, without players before and after the test."""
     yield module_server
-    module_server.disconnect_players()
+    module_server.disconnect_all()
     wait_until(lambda: module_server.online() == 0)
 
 

@@ -210,7 +210,7 @@ def test_a_flood_does_not_disturb_others(nginx: Nginx) -> None:
         wait_until(lambda: world.online() >= 2 + CONNECTION_LIMIT)
         assert_others_play_on(watcher, rate=6, gap=1)
     assert report.sent > 100_000
-    world.disconnect_players()
+    world.disconnect_all()
 
 
 HALVES = {

@@ -110,7 +110,7 @@ class Server:
     ) -> None:
         """Start the server and wait until it listens. The options are those of Popen."""
         self.log_file = folder / "server.log"
-        self.players: list[Player] = []
+        self.clients: list[Player | socket.socket] = []
         command = [*prefix, sys.executable, str(program), "--port", str(port), *arguments]
         with self.log_file.open("ab") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr, **options)
@@ -129,8 +129,9 @@ class Server:
 
     def join(self, **options: Any) -> Player:
         """Add a player. The options are those of connect()."""
-        self.players.append(Player(self.url, **options))
-        return self.players[-1]
+        player = Player(self.url, **options)
+        self.clients.append(player)
+        return player
 
     def connect_raw(self, data: bytes = handshake()) -> socket.socket:
         """Connect without a library, with small buffers, and send a handshake or other data."""
@@ -139,6 +140,7 @@ class Server:
         raw.settimeout(PATIENCE)
         raw.connect(("127.0.0.1", self.port))
         raw.sendall(data)
+        self.clients.append(raw)
         return raw
 
     def online(self) -> int:
@@ -156,10 +158,10 @@ class Server:
     def open_files(self) -> int:
         return int(psutil.Process(self.process.pid).num_fds())
 
-    def disconnect_players(self) -> None:
-        for player in self.players:
-            player.close()
-        self.players.clear()
+    def disconnect_all(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.clients.clear()
 
     def interrupt(self, number: int = signal.SIGTERM) -> int:
         """Tell the server to stop, and return its exit status."""
@@ -167,11 +169,11 @@ class Server:
         return self.process.wait(PATIENCE)
 
     def stop(self) -> None:
-        """Kill the server, and disconnect its players."""
+        """Kill the server, and disconnect its clients."""
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait(PATIENCE)
-        self.disconnect_players()
+        self.disconnect_all()
 
     def assert_no_traceback(self) -> None:
         assert "Traceback" not in self.log(), self.log()[-5000:]

@@ -21,10 +21,9 @@ def move(dx: int, dy: int) -> str:
     return json.dumps({"type": "move", "dx": dx, "dy": dy})
 
 
-def tap(dx: int, dy: int) -> bytes:
-    """Return the frames of a key press and its release."""
-    frames = (Frame(Opcode.TEXT, move(*heading).encode()) for heading in ((dx, dy), (0, 0)))
-    return b"".join(frame.serialize(mask=True) for frame in frames)
+def move_frame(dx: int, dy: int) -> bytes:
+    """Return the frame of a move message, for connections without a library."""
+    return Frame(Opcode.TEXT, move(dx, dy).encode()).serialize(mask=True)
 
 
 class Player:
@@ -55,7 +54,7 @@ class Player:
 
     def tap(self, dx: int, dy: int) -> None:
         """Press and release a key between two ticks."""
-        self.connection.socket.sendall(tap(dx, dy))
+        self.connection.socket.sendall(move_frame(dx, dy) + move_frame(0, 0))
 
     def receive(self, timeout: float = PATIENCE) -> dict[str, Any]:
         message: dict[str, Any] = json.loads(self.connection.recv(timeout))

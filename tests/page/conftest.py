@@ -40,7 +40,7 @@ def shared_page(browser: Browser, shared_server: Server) -> Iterator[GamePage]:
 def game(shared_server: Server) -> Iterator[Server]:
     """A server without players before and after the test. It has PLACED."""
     yield shared_server
-    shared_server.disconnect_players()
+    shared_server.disconnect_all()
     wait_until(lambda: shared_server.online() == 0)
 
 

@@ -53,7 +53,7 @@ def test_each_player_is_a_square_of_its_color_with_its_id(page: GamePage) -> Non
         assert color not in page.pixels(*outside)
         assert has_white_sides(page, x, y) == [player_id == page.id] * 4
     x, y, color = page.state()[other.id]
-    page.server.disconnect_players()
+    page.server.disconnect_all()
     page.wait(lambda: other.id not in page.state())
     page.wait_for_frames()
     assert page.pixels((x + 15, y + 4)) != [color]
@@ -142,7 +142,7 @@ def test_screen_readers_announce_only_who_you_are_and_losses(page: GamePage) -> 
     page.server.join().move(1, 0)
     expect(page.status).to_contain_text(f"You are player {page.id} · 2 online · ")
     page.wait_for_states(10)
-    page.server.disconnect_players()
+    page.server.disconnect_all()
     expect(page.status).to_contain_text("1 online")
     assert page.evaluate("said") == []
     page.evaluate("sockets[0].close()")

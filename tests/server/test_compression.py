@@ -1,28 +1,22 @@
 """States are compressed once for everyone, and every kind of client sees the same."""
 
-import asyncio
 import itertools
-import json
 import random
-import socket
-from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from socket import socket
 
-from picows import ws_connect
 from websockets import Data
-from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory as Deflate
 
 from server import STATELESS, SharedDeflate, compressed_frame, recent_states
 from tests.conftest import StartServer
 from tests.harness.game_server import Server, edited_server, handshake
-from tests.harness.player import move
+from tests.harness.player import move_frame
 from tests.harness.waiting import PATIENCE
-from tests.tools.bots import OFFER, Bot, Checker
 
+HEADINGS = list(itertools.product((-1, 0, 1), repeat=2))
 OFFERS = {
     "a browser's": [Deflate(client_max_window_bits=True)],
     "a window of 15 bits": [Deflate(server_max_window_bits=15)],
@@ -55,7 +49,7 @@ async def chatting_handler(self, ws):
         while True:
             for message in CHAT_MESSAGES:
                 await ws.send(message)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.7)
 
     task = asyncio.create_task(chat())
     try:
@@ -71,99 +65,44 @@ CHAT_MESSAGES = ["text", b"binary", "", "long " * 500, ["in fragments", LIKE_A_S
 CHAT_AS_RECEIVED = [*CHAT_MESSAGES[:-1], "in fragments" + LIKE_A_STATE]
 
 
-class Listener:
-    """A player that walks about and keeps everything it gets."""
+def is_state(message: Data) -> bool:
+    return isinstance(message, str) and message.startswith('{"type":"state"')
 
-    def __init__(self, name: str, straggles: bool = False) -> None:
-        self.name = name + (", straggling" if straggles else "")
-        self.offer = OFFERS[name]
-        self.straggles = straggles  # pauses often, and so misses states
+
+class Listener:
+    """A player that keeps everything it gets after the welcome message."""
+
+    def __init__(self, server: Server, name: str, straggles: bool) -> None:
+        """Join with one of the OFFERS. A straggler stores little, so it misses states."""
+        options = {"sock": server.connect_raw(b""), "max_queue": 1} if straggles else {}
+        self.name = name
+        self.player = server.join(compression=None, extensions=OFFERS[name], **options)
         self.messages: list[Data] = []
 
-    async def join(self, server: Server) -> None:
-        connection = socket.socket()
-        size = 4096 if self.straggles else 2**20
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
-        connection.connect(("127.0.0.1", server.port))
-        self.ws = await connect(
-            server.url,
-            sock=connection,
-            compression=None,
-            extensions=self.offer,
-            max_queue=1 if self.straggles else None,
-            max_size=None,
-        )
+    def receive(self, timeout: float) -> None:
+        self.messages.append(self.player.connection.recv(timeout))
 
-    async def listen(self) -> None:
-        async for message in self.ws:
-            self.messages.append(message)
-            if self.straggles and len(self.messages) % 40 == 0:
-                await asyncio.sleep(1)
-
-    async def walk(self) -> None:
-        while True:
-            await self.ws.send(move(random.randint(-1, 1), random.randint(-1, 1)))
-            await asyncio.sleep(0.2)
+    def catch_up(self) -> None:
+        """Receive what has arrived, until there is a pause."""
+        with suppress(TimeoutError):
+            while True:
+                self.receive(0.01)
 
     @property
     def states(self) -> list[Data]:
-        return [m for m in self.messages if isinstance(m, str) and m.startswith('{"type":"state"')]
-
-    @property
-    def others(self) -> list[Data]:
-        """Return everything but the welcome and the states."""
-        states = set(self.states)
-        return [message for message in self.messages[1:] if message not in states]
+        return [message for message in self.messages if is_state(message)]
 
 
-@asynccontextmanager
-async def crowd(server: Server, size: int) -> AsyncIterator[None]:
-    """Let bots walk in a game."""
-    transports = []
-    for _ in range(size):
-        transport, _ = await ws_connect(Bot, server.url, extra_headers=OFFER)
-        transports.append(transport)
-    yield
-    for transport in transports:
-        transport.disconnect()
-
-
-def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine in a thread. Playwright's loop may be running in this one."""
-    with ThreadPoolExecutor() as executor:
-        return executor.submit(asyncio.run, coroutine).result()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Return once the condition holds."""
-    async with asyncio.timeout(3 * PATIENCE):
-        while not condition():  # noqa: ASYNC110, many events may change it
-            await asyncio.sleep(0.05)
-
-
-async def play(server: Server, listeners: list[Listener]) -> None:
-    """Let clients play in a game that grows and shrinks, until all have seen the same end."""
-
-    def size() -> int:
-        states = listeners[0].states
-        return len(json.loads(states[-1])["players"]) if states else 0
-
-    async with asyncio.TaskGroup() as group:
-        for each in listeners:
-            await each.join(server)
-            group.create_task(each.listen())
-        walks = [group.create_task(each.walk()) for each in listeners]
-        async with crowd(server, 100):
-            await until(lambda: size() == len(listeners) + 100)
-            await asyncio.sleep(3)
-        await until(lambda: size() == len(listeners))
-        for each, walk in zip(listeners, walks, strict=True):
-            walk.cancel()
-            await each.ws.send(move(0, 0))
-            each.straggles = False
-        await until(lambda: len({each.states[-1] for each in listeners}) == 1)
-        for each in listeners:
-            await each.ws.close()
+def walk_about(players: list[Listener], stragglers: list[Listener], crowd: list[socket]) -> None:
+    """Let everyone walk for some seconds. Stragglers receive only once a second."""
+    for _ in range(3):
+        for each in players:
+            each.player.move(*random.choice(HEADINGS))
+        for raw in crowd:
+            raw.sendall(move_frame(*random.choice(HEADINGS)))
+        time.sleep(1)
+        for each in stragglers:
+            each.catch_up()
 
 
 def test_everyone_sees_the_same_with_every_offer_and_other_messages_arrive(
@@ -172,38 +111,60 @@ def test_everyone_sees_the_same_with_every_offer_and_other_messages_arrive(
     states_file = tmp_path / "states"
     insert = f"CHAT_MESSAGES = {CHAT_MESSAGES}\nSTATES_FILE = {str(states_file)!r}\n{CHAT}"
     server = start_server(program=edited_server(tmp_path / "chat", insert=insert))
-    listeners = [Listener(name, straggles) for straggles in (False, True) for name in OFFERS]
-    run(play(server, listeners))
+    prompt = [Listener(server, name, straggles=False) for name in OFFERS]
+    stragglers = [Listener(server, name, straggles=True) for name in OFFERS]
+    players = prompt + stragglers
+    crowd = [server.connect_raw() for _ in range(100)]
+    walk_about(players, stragglers, crowd)
+    for raw in crowd:
+        raw.close()
+    walk_about(players, stragglers, [])
+    for each in players:
+        each.player.move(0, 0)
+    for each in players:
+        while len(each.states) < 2 or each.states[-1] != each.states[-2]:  # until a heartbeat
+            each.receive(PATIENCE)
     sent = set(states_file.read_text().splitlines())
-    for each in listeners:
-        assert len(each.states) > 3, each.name
+    for each in players:
         assert set(each.states) <= sent, each.name
-        assert len(each.others) > 5, each.name
-        chat = itertools.cycle(CHAT_AS_RECEIVED)
-        assert each.others == list(itertools.islice(chat, len(each.others))), each.name
-    compressed = {each.name for each in listeners if each.ws.protocol.extensions}
-    names = ("a browser's", "a window of 15 bits", "the client forgets", "one of two")
-    assert compressed == {name + rest for name in names for rest in ("", ", straggling")}
+        assert each.states[-1] == players[0].states[-1], each.name
+        chat = [message for message in each.messages if not is_state(message)]
+        assert len(chat) > 5, each.name
+        expected = itertools.cycle(CHAT_AS_RECEIVED)
+        assert chat == list(itertools.islice(expected, len(chat))), each.name
+    most = max(len(each.states) for each in stragglers)
+    assert most < min(len(each.states) for each in prompt)
+    for listeners in (prompt, stragglers):
+        compressed = [each.name for each in listeners if each.player.connection.protocol.extensions]
+        names = ["a browser's", "a window of 15 bits", "the client forgets", "one of two"]
+        assert compressed == names
 
 
-def test_a_state_is_small_on_the_wire(game: Server) -> None:
-    async def bytes_per_state() -> float:
-        async with crowd(game, 49):
-            offer = OFFERS["a browser's"]
-            checker = await connect(
-                game.url, create_connection=Checker, compression=None, extensions=offer
-            )
-            assert isinstance(checker, Checker)
-            while str(await checker.recv()).count("#") < 50:
-                pass
-            start = checker.received_bytes
-            for _ in range(60):
-                await checker.recv()
-            await checker.close()
-            return (checker.received_bytes - start) / 60
+class CountingSocket(socket):
+    """A socket that counts the bytes that it receives."""
 
-    # About 105, of which half of the players walk. Compressed by itself, it is 580; plain, 1260.
-    assert run(bytes_per_state()) < 250
+    received = 0
+
+    def recv(self, *arguments: int) -> bytes:
+        data = super().recv(*arguments)
+        self.received += len(data)
+        return data
+
+
+def test_a_state_is_small_on_the_wire(server: Server) -> None:
+    connection = CountingSocket()
+    connection.connect(("127.0.0.1", server.port))
+    offer = OFFERS["a browser's"]
+    player = server.join(sock=connection, compression=None, extensions=offer)
+    others = [server.connect_raw() for _ in range(49)]
+    player.wait_for_players(50)
+    for other in others:
+        other.sendall(move_frame(*random.choice(HEADINGS)))
+    before = connection.received
+    states = player.states(2)
+    assert len(states) > 20
+    # Compressed by itself, it is 580; plain, 1260.
+    assert (connection.received - before) / len(states) < 250
 
 
 def test_stragglers_share_a_few_compressions() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from websockets import Frame, Opcode
 
 from tests.harness.game_server import Server
-from tests.harness.player import Player, move
+from tests.harness.player import Player, move_frame
 from tests.harness.waiting import wait_until
 
 MOVE = '{"type":"move","dx":1,"dy":0}'
@@ -105,8 +105,7 @@ def test_a_ping_is_answered_at_once_and_to_its_sender_alone(game: Server) -> Non
 
 def test_a_burst_of_moves_after_a_stalled_network_is_no_fault(game: Server) -> None:
     player = game.join()
-    frame = Frame(Opcode.TEXT, move(1, 0).encode()).serialize(mask=True)
-    player.connection.socket.sendall(frame * 300)
+    player.connection.socket.sendall(300 * move_frame(1, 0))
     player.move(0, 0)
     player.wait_for(lambda state: state[player.id][0] == 770)
     other = game.join()

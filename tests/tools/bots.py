@@ -1,4 +1,4 @@
-"""Players for the load tool: light ones by the thousand, and one that checks every message."""
+"""Players for the load tool, light enough to have a thousand of them."""
 
 import asyncio
 import functools
@@ -9,7 +9,6 @@ import time
 import zlib
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
-from websockets.asyncio.client import ClientConnection
 
 REST = 0.15  # seconds after a stop until the bot surely stands still
 
@@ -103,21 +102,3 @@ class Bot(WSListener):
         if self.key:
             moves = DEFLATED_MOVES if self.compresses else PLAIN_MOVES
             self.transport.send(WSMsgType.TEXT, moves[heading], rsv1=self.compresses)
-
-
-class Checker(ClientConnection):
-    """A player that checks every message, and counts the bytes that it gets."""
-
-    received_bytes = states = 0
-
-    def data_received(self, data: bytes) -> None:
-        self.received_bytes += len(data)
-        super().data_received(data)
-
-    async def check(self) -> None:
-        player_id = str(json.loads(await self.recv())["id"])
-        async for message in self:
-            state = json.loads(message)
-            assert state["type"] == "state", message
-            assert player_id in state["players"], message
-            self.states += 1

@@ -150,7 +150,7 @@ def trial_on(link: Link, browser: Browser, server: Server) -> Iterator[Trial]:
         trial = Trial(browser, server, relay)
         yield trial
         trial.page.close()
-        server.disconnect_players()
+        server.disconnect_all()
     finally:
         relay.stop()
 

@@ -1,7 +1,6 @@
 """Measure how many players a server can take: `python -m tests.tools.load --help`.
 
-Bots walk and rest a few times a second, and use compression as browsers do. One more player checks
-every message with a complete WebSocket library.
+Bots walk and rest a few times a second, and use compression as browsers do.
 """
 
 import argparse
@@ -14,12 +13,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from picows import ws_connect
-from websockets import ConnectionClosed
-from websockets.asyncio.client import connect
-from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from tests.harness.game_server import Server, cpu_time, running
-from tests.tools.bots import OFFER, Bot, Checker
+from tests.tools.bots import OFFER, Bot
 from tests.tools.report import print_row
 
 COLUMNS = (
@@ -60,40 +56,21 @@ async def bots_in(url: str, plain: bool, players: int) -> AsyncIterator[list[Bot
             bot.transport.disconnect()
 
 
-@asynccontextmanager
-async def checker_in(url: str, plain: bool) -> AsyncIterator[Checker]:
-    """Let a player join that checks every message. At the end, raise what was wrong."""
-    # The library's own offer limits the window of the server, which then doesn't compress.
-    offer = None if plain else [ClientPerMessageDeflateFactory(client_max_window_bits=True)]
-    checker = await connect(
-        url, create_connection=Checker, compression=None, extensions=offer, ping_interval=None
-    )
-    assert isinstance(checker, Checker)
-    checking = asyncio.create_task(checker.check())
-    try:
-        yield checker
-    finally:
-        checker.transport.abort()
-        with suppress(ConnectionClosed):
-            await checking
-
-
 async def measure(options: argparse.Namespace, players: int, server: Server | None) -> None:
     """Print the row of a game with this many bots."""
     url, plain = server.url if server else options.url, options.plain
-    async with bots_in(url, plain, players) as bots, checker_in(url, plain) as checker:
+    async with bots_in(url, plain, players) as bots:
         await asyncio.sleep(2)  # until everyone walks, each at a different time
         for bot in bots:
             bot.states = bot.bytes = 0
             bot.latencies.clear()
-        checker.received_bytes = checker.states = 0
         bots_before, server_before = cpu_time(), server.cpu_time() if server else 0
         start = time.perf_counter()
         await asyncio.sleep(options.seconds)
         seconds = time.perf_counter() - start
         bots_cpu = cpu_time() - bots_before
         server_cpu = server.cpu_time() - server_before if server else None
-        states = sum(bot.states for bot in bots)
+        states, total = sum(bot.states for bot in bots), sum(bot.bytes for bot in bots)
         latencies = sorted(1000 * latency for bot in bots for latency in bot.latencies)
     print_row(
         [
@@ -104,8 +81,8 @@ async def measure(options: argparse.Namespace, players: int, server: Server | No
             latencies[int(0.99 * len(latencies))] if latencies else None,
             100 * server_cpu / seconds if server_cpu is not None else None,
             1e6 * server_cpu / states if server_cpu is not None and states else None,
-            sum(bot.bytes for bot in bots) / seconds / 1e6,
-            checker.received_bytes / checker.states if checker.states else None,
+            total / seconds / 1e6,
+            total / states if states else None,
             100 * bots_cpu / seconds,
         ]
     )
@@ -139,7 +116,7 @@ def main() -> None:
             continue
         with (
             tempfile.TemporaryDirectory() as folder,
-            running(Server(Path(folder), "--max-players", str(players + 1))) as server,
+            running(Server(Path(folder), "--max-players", str(players))) as server,
         ):
             asyncio.run(measure(options, players, server))
 
