@@ -3,7 +3,6 @@
 import itertools
 import re
 import socket
-import time
 from pathlib import Path
 
 from websockets import Frame, Opcode
@@ -46,10 +45,10 @@ def test_a_player_is_gone_who_leaves_or_whose_connection_breaks(game: Server) ->
 
 def test_a_player_who_says_goodbye_but_stays_connected_is_gone_soon(game: Server) -> None:
     stays = game.join()
-    with game.connect_raw() as lingers:
-        stays.wait_for_players(2)
-        lingers.sendall(Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True))
-        stays.wait_for_players(1)
+    lingers = game.connect_raw()
+    stays.wait_for_players(2)
+    lingers.sendall(Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True))
+    stays.wait_for_players(1)
 
 
 def test_a_full_game_refuses_players_until_somebody_leaves_even_before_the_next_tick(
@@ -86,19 +85,6 @@ def test_a_held_key_moves_the_player_for_everyone_until_it_is_released(game: Ser
     walker.states(0.3)
     resting = walker.state()
     assert walker.states(1.2)[-1] == resting
-
-
-def test_sending_more_moves_makes_nobody_faster(game: Server) -> None:
-    player = game.join()
-    x, _ = player.position()
-    for _ in range(30):
-        player.move(1, 0)
-        player.move(1, 1)
-        time.sleep(0.03)
-    columns = [x]
-    while columns[-1] < x + 100:
-        columns.append(player.state()[player.id][0])
-    assert {b - a for a, b in itertools.pairwise(columns)} <= {0, 7, 10}
 
 
 def test_a_state_comes_with_every_change_and_once_a_second_without(game: Server) -> None:

@@ -70,10 +70,10 @@ def test_a_broken_frame_is_answered_with_its_close_code(
 
 def test_a_player_who_broke_a_rule_is_gone_before_hanging_up(game: Server) -> None:
     stays = game.join()
-    with game.connect_raw() as offender:
-        stays.wait_for_players(2)
-        offender.sendall(Frame(Opcode.TEXT, b"nonsense").serialize(mask=True))
-        stays.wait_for_players(1, timeout=3)  # seconds; hanging up may take 4
+    offender = game.connect_raw()
+    stays.wait_for_players(2)
+    offender.sendall(Frame(Opcode.TEXT, b"nonsense").serialize(mask=True))
+    stays.wait_for_players(1, timeout=3)  # seconds; hanging up may take 4
 
 
 def test_256_bytes_are_not_too_long(game: Server) -> None:
