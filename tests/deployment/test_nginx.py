@@ -37,8 +37,9 @@ def module_nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 def nginx(module_nginx: Nginx) -> Iterator[Nginx]:
     """The proxy and two worlds, without players before and after the test."""
     yield module_nginx
-    module_nginx.disconnect_players()
-    wait_until(lambda: all(world.online() == 0 for world in module_nginx.worlds.values()))
+    for world in module_nginx.worlds.values():
+        world.disconnect_all()
+        wait_until(lambda: world.online() == 0)  # noqa: B023
 
 
 def refusal(join: Callable[[], Player]) -> int:
@@ -210,7 +211,6 @@ def test_a_flood_does_not_disturb_others(nginx: Nginx) -> None:
         wait_until(lambda: world.online() >= 2 + CONNECTION_LIMIT)
         assert_others_play_on(watcher, rate=6, gap=1)
     assert report.sent > 100_000
-    world.disconnect_all()
 
 
 HALVES = {

@@ -127,9 +127,9 @@ class Server:
     def log(self) -> str:
         return self.log_file.read_text()
 
-    def join(self, **options: Any) -> Player:
-        """Add a player. The options are those of connect()."""
-        player = Player(self.url, **options)
+    def join(self, url: str = "", **options: Any) -> Player:
+        """Add a player, who may have another URL for this server. The options are connect()'s."""
+        player = Player(url or self.url, **options)
         self.clients.append(player)
         return player
 

@@ -51,7 +51,6 @@ class Nginx:
         """Start it with changes to README's block, and with ports and a name for the test."""
         self.folder = folder
         self.stack = ExitStack()
-        self.players: list[Player] = []
         self.worlds: dict[int, Server] = {}
         self.port, self.plain_port, *self.world_ports = free_ports(4)
         self.origin = f"https://{NAME}:{self.port}"
@@ -94,7 +93,6 @@ class Nginx:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.disconnect_players()
         self.process.terminate()
         try:
             self.process.wait(PATIENCE)
@@ -109,11 +107,6 @@ class Nginx:
         server = Server(folder, "--origin", self.origin, port=port, env=unit_environment())
         self.worlds[world] = self.stack.enter_context(running(server))
         return server
-
-    def disconnect_players(self) -> None:
-        for player in self.players:
-            player.close()
-        self.players.clear()
 
     def log(self) -> str:
         return self.log_file.read_text()
@@ -134,8 +127,7 @@ class Nginx:
         """Add a player to a world, through the proxy. The options are those of connect()."""
         url = self.link(world).replace("https", "wss")
         options = {"ssl": self.tls, "origin": self.origin, **options}
-        self.players.append(Player(url, **options))
-        return self.players[-1]
+        return self.worlds[world].join(url, **options)
 
     def request(
         self, path: str, method: str = "GET", *, plain: bool = False, **headers: str

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from socket import socket
+from typing import Any
 
 from websockets import Data
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory as Deflate
@@ -74,9 +75,11 @@ class Listener:
 
     def __init__(self, server: Server, name: str, straggles: bool) -> None:
         """Join with one of the OFFERS. A straggler stores little, so it misses states."""
-        options = {"sock": server.connect_raw(b""), "max_queue": 1} if straggles else {}
+        options: dict[str, Any] = {"compression": None, "extensions": OFFERS[name]}
+        if straggles:
+            options |= {"sock": server.connect_raw(b""), "max_queue": 1}
         self.name = name
-        self.player = server.join(compression=None, extensions=OFFERS[name], **options)
+        self.player = server.join(**options)
         self.messages: list[Data] = []
 
     def receive(self, timeout: float) -> None:
