@@ -16,6 +16,7 @@ from tests.conftest import StartServer
 from tests.harness.game_server import Server, edited_server, handshake
 from tests.harness.player import move_frame
 from tests.harness.waiting import PATIENCE
+from tests.tools.bots import inflate
 
 HEADINGS = list(itertools.product((-1, 0, 1), repeat=2))
 OFFERS = {
@@ -170,15 +171,18 @@ def test_a_state_is_small_on_the_wire(server: Server) -> None:
     assert (connection.received - before) / len(states) < 250
 
 
-def test_stragglers_share_a_few_compressions() -> None:
+def test_stragglers_share_a_few_compressions_and_can_read_them() -> None:
     stragglers = [SharedDeflate(**STATELESS) for _ in range(100)]
-    for number, straggler in enumerate(stragglers):  # each got another state last
-        straggler.last_state = b"state %d" % number
+    for straggler in stragglers:  # each got another state last
+        straggler.last_state = random.randbytes(20).hex().encode()
         recent_states.appendleft(straggler.last_state)
-    recent_states.appendleft(b"the newest state")
+    newest = b"".join(recent_states)
+    recent_states.appendleft(newest)
     before = compressed_frame.cache_info().misses
     for straggler in stragglers:
-        straggler.state_frame(recent_states[0])
+        last_state = straggler.last_state
+        payload = straggler.state_frame(newest)[4:]  # after the header
+        assert inflate(payload, last_state) == newest
     assert compressed_frame.cache_info().misses - before < 10
 
 
