@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for `--dist loadgroup`, and start those that take longest first.
+    """Group tests for `--dist loadgroup`, and start the groups that take longest first.
 
     Two workers share the tests in Chromium. One has those in Firefox, which takes long to start.
     Other tests share the server of their module, except slow ones.
@@ -40,7 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
         elif not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+    def order(item: pytest.Item) -> tuple[bool, bool]:
+        in_browser = "browser_name" in getattr(item, "fixturenames", ())
+        return not in_browser, item.get_closest_marker("slow") is None
+
+    items.sort(key=order)
 
 
 # --- Servers ---
