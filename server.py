@@ -36,7 +36,7 @@ from websockets.http11 import Request, Response
 WIDTH, HEIGHT = 800, 600  # the world, in pixels
 SIZE = 30  # the side of a player's square, in pixels
 STEP = 10  # pixels per tick along one axis
-DIAGONAL_STEP = 7  # pixels per tick along both axes at once, which is about as fast
+DIAGONAL_STEP = round(STEP / 2**0.5)  # pixels per tick along each axis, which is about as fast
 TICK_RATE = 30  # ticks per second
 HEARTBEAT = 1  # seconds after which a state is sent even if nothing has changed
 # Chosen to be easy to tell apart, including for people with color blindness.
@@ -80,7 +80,7 @@ class World:
         self.last_id = 0
 
     def join(self) -> int:
-        """Add a player at a random place. Return its ID, which is never used again."""
+        """Add a player at a random place. Return its ID, which is never reused."""
         x, y = random.randint(0, WIDTH - SIZE), random.randint(0, HEIGHT - SIZE)
         taken = {player.color_number for player in self.players.values()}
         color_number = min(set(range(len(taken) + 1)) - taken)  # the lowest that nobody has
@@ -96,7 +96,7 @@ class World:
         """Set a player's heading. The player moves on the next step, not now."""
         player = self.players[player_id]
         (dx, dy), (old_dx, old_dy) = heading, player.heading
-        # An axis has a new direction. Going back to 0 doesn't count, because it's a release.
+        # An axis has got a new direction. Going back to 0 doesn't count: that's a release.
         is_key_press = (dx and dx != old_dx) or (dy and dy != old_dy)
         if is_key_press:
             player.key_presses.append(heading)
@@ -234,7 +234,7 @@ async def main(options: argparse.Namespace) -> None:
             close_timeout=4,
             max_size=256,  # bytes in a message
             max_queue=None,  # unlimited, because PacedConnection limits what is read
-            write_limit=2**24,  # bytes; high enough that keepalive pings never wait
+            write_limit=2**24,  # bytes; so high that keepalive pings never wait for a slow client
         )
     except (OSError, OverflowError, UnicodeError) as error:
         raise SystemExit(f"server.py: {error}; choose another --host or --port") from None
@@ -246,8 +246,8 @@ async def main(options: argparse.Namespace) -> None:
         port = server.sockets[0].getsockname()[1]
         logging.info("listening: open %s", links(options.host, port))
         await game.tick_until_stopped()
-        # If the process ran out of files, asyncio will try to accept connections again, on a socket
-        # that is closed by then. Don't log that as an error.
+        # If the process ran out of file descriptors, asyncio will try to accept connections again,
+        # on a socket that is closed by then. Don't log that as an error.
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
 
 
@@ -285,16 +285,16 @@ def links(host: str, port: int) -> str:
     with suppress(OSError):
         addresses.update(socket.gethostbyname_ex(socket.gethostname())[2])
     with suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing, but picks our address on the way out
+        probe.connect(("192.0.2.1", 9))  # sends nothing, but picks the address to send from
         addresses.add(probe.getsockname()[0])
     hosts = [each for each in sorted(addresses) if not each.startswith("127.")]
     return " or ".join(f"http://{each}:{port}/" for each in hosts or ["<this machine's address>"])
 
 
 # --- Compression: without it, the same state would be compressed again for each player ---
-# A browser keeps the last 32 KiB that it decompressed, and new data may refer to them. We compress
-# only states, so these bytes end with the last state that the browser got. If we give the same
-# state to the compressor as its dictionary, the result suits everyone who got that state last.
+# A browser keeps the last 32 KiB that it decompressed, called the window, and new data may refer to
+# it. We compress only states, so the window ends with the last state that the browser got. If we
+# give that state to the compressor as its dictionary, the result suits everyone who got it last.
 STATELESS: dict[str, Any] = {  # the library keeps no context, because we pass it in ourselves
     "remote_no_context_takeover": True,
     "local_no_context_takeover": True,
@@ -310,7 +310,7 @@ class SharedDeflate(deflate.PerMessageDeflate):
     last_state = b""
 
     def encode(self, frame: Frame) -> Frame:
-        """Send everything but states uncompressed, so that only states enter the window."""
+        """Return a frame as it is. States don't pass through here, so only they are compressed."""
         return frame
 
     def state_frame(self, state: bytes) -> bytes:
@@ -365,9 +365,12 @@ class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
 
     It is a token bucket. Each byte takes a token. The bucket gains READ_RATE tokens per second, and
     holds READ_BURST at most. When it is empty, reading pauses.
+
+    A BufferedProtocol gives asyncio the buffer to read into. A small one limits what a single read
+    can bring in.
     """
 
-    buffer = bytearray(256)  # asyncio reads into it; shared, because it's emptied at once
+    buffer = bytearray(256)  # all connections share it, because each read is used at once
     tokens = float(READ_BURST)
     last_read_at = 0.0
 
@@ -387,7 +390,7 @@ class PacedConnection(ServerConnection, asyncio.BufferedProtocol):
 
 # --- Logging: without it, a terminal or pipe that is blocked would stop the game ---
 def log_in_background() -> QueueListener:
-    """Put log lines into a queue, and return the thread that writes them to standard error."""
+    """Put log lines into a queue. Return the listener that writes them in a thread of its own."""
     last_message = ""
 
     def is_new(record: logging.LogRecord) -> bool:
@@ -397,7 +400,7 @@ def log_in_background() -> QueueListener:
 
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     handler = QueueHandler(records)
-    handler.addFilter(is_new)  # when files run out, asyncio logs the same error again and again
+    handler.addFilter(is_new)  # out of file descriptors, asyncio logs one error again and again
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
     for library in ("asyncio", "websockets"):
         logging.getLogger(library).setLevel(logging.ERROR)  # or they would log each connection
