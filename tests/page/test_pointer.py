@@ -53,16 +53,17 @@ def test_it_stops_at_the_pointer(page: GamePage) -> None:
     place = (607, 403)
     point(page, *place)
     page.page.mouse.down()
-    page.wait(lambda: near(page, *place, 12))  # 10 pixels, and rounding
-    wait_for_heading(page, 0, 0)
+
+    def has_stopped() -> bool:
+        sent = page.sent
+        page.wait_for_frames(20)
+        return page.sent == sent and near(page, *place, 12)  # 10 pixels, and rounding
+
+    page.wait(has_stopped)
     # Diagonally first, then along the axis with the longer way.
     assert page.sent[0] == (1, 1)
     assert (1, 0) in page.sent
-    page.wait_for_frames(20)
-    sent = page.sent
-    page.wait_for_states(1)  # it rests, so there is one per second
-    assert page.sent == sent
-    assert near(page, *place, 12)
+    assert page.sent[-1] == (0, 0)
 
 
 @pytest.mark.only_browser("chromium")

@@ -97,15 +97,15 @@ class Listener:
         return [message for message in self.messages if is_state(message)]
 
 
-def walk_about(players: list[Listener], stragglers: list[Listener], crowd: list[socket]) -> None:
-    """Let everyone walk for some seconds. Stragglers receive only once a second."""
+def walk_about(players: list[Listener], crowd: list[socket]) -> None:
+    """Let everyone walk for some seconds. They receive only once a second."""
     for _ in range(3):
         for each in players:
             each.player.move(*random.choice(HEADINGS))
         for raw in crowd:
             raw.sendall(move_frame(*random.choice(HEADINGS)))
         time.sleep(1)
-        for each in stragglers:
+        for each in players:
             each.catch_up()
 
 
@@ -119,10 +119,10 @@ def test_everyone_sees_the_same_with_every_offer_and_other_messages_arrive(
     stragglers = [Listener(server, name, straggles=True) for name in OFFERS]
     players = prompt + stragglers
     crowd = [server.connect_raw() for _ in range(100)]
-    walk_about(players, stragglers, crowd)
+    walk_about(players, crowd)
     for raw in crowd:
         raw.close()
-    walk_about(players, stragglers, [])
+    walk_about(players, [])
     for each in players:
         each.player.move(0, 0)
     for each in players:
