@@ -36,7 +36,7 @@ from websockets.http11 import Request, Response
 WIDTH, HEIGHT = 800, 600  # the world, in pixels
 SIZE = 30  # the side of a player's square, in pixels
 STEP = 10  # pixels per tick along one axis
-DIAGONAL_STEP = round(STEP / 2**0.5)  # pixels per tick along each axis, which is about as fast
+DIAGONAL_STEP = round(STEP / 2**0.5)  # pixels per tick along both axes, about the same speed
 TICK_RATE = 30  # ticks per second
 HEARTBEAT = 1  # seconds after which a state is sent even if nothing has changed
 # Chosen to be easy to tell apart, including for people with color blindness.
